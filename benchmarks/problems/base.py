@@ -1,0 +1,144 @@
+"""What a problem is: a point in parameter space, the expectation there, and its exact gradient.
+
+A problem is a function *from an estimate to a gradient*: it calls `estimate(key, dist, f)` wherever its expectation needs one (a toy
+once, a VAE once per datapoint) and carries the results to its own parameters. So it knows encoders and data but no estimator, and a
+new estimator runs on every problem.
+
+Every array of a problem is a leaf, so that a grid of targets, frequencies or checkpoints shares one compiled program.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from estimators import (
+    AbstractDifferentiable,
+    AbstractDistribution,
+    AbstractEnumerable,
+    AbstractEstimator,
+    AbstractIntegrable,
+    Enumeration,
+    Quadrature,
+    incompatibility,
+)
+from estimators.objectives import Objective, offers
+from estimators.registry import Registry
+
+PROBLEMS = Registry("problem", "scorepath.problems")
+
+PRNGKey = Key[Array, ""]
+Gradient = PyTree
+Estimate = Callable[[PRNGKey, AbstractDistribution, Objective], tuple[AbstractDistribution, PyTree]]
+
+# Above this many events the exact sum is slower than a precise reference run.
+MOST_EVENTS = 2**16
+
+
+class Truth(NamedTuple):
+    """The gradient that estimates are held against.
+
+    `gradient` has the structure of the problem's gradient, in float64; `kind` is `closed form`, `enumeration`, `quadrature` or
+    `reference run`; `standard_error` has the same structure for a reference run, and is `None` for an exact truth.
+    """
+
+    gradient: Gradient
+    kind: str
+    standard_error: Gradient | None = None
+
+
+class AbstractProblem(eqx.Module):
+    """An expectation at a point in parameter space."""
+
+    @abstractmethod
+    def example(self) -> tuple[AbstractDistribution, Objective]:
+        """One distribution and objective as an estimator will see them: what compatibility and cost are judged by."""
+
+    @abstractmethod
+    def gradient(self, estimate: Estimate, key: PRNGKey) -> tuple[Gradient, PyTree]:
+        """The gradient made of what `estimate(key, dist, f)` returns, and the mean of its statistics."""
+
+    @abstractmethod
+    def parts(self, gradient: Gradient) -> dict[str, PyTree]:
+        """Named subtrees of a gradient that are reported one by one; the first is the headline."""
+
+    @abstractmethod
+    def truth(self) -> Truth | None:
+        """The exact gradient, or `None` where only a reference run can tell."""
+
+
+class Expectation(AbstractProblem):
+    """The gradient of `E[f(x)], x ~ dist`, with respect to the leaves of `dist`: a problem of any distribution and any `f`.
+
+    `f` takes one event and returns a scalar. A plain function counts as differentiable where estimators need it to be;
+    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the support if that is finite
+    and small, else quadrature for a differentiable `f` in one or two dimensions, else it is left to a reference run.
+
+    >>> from estimators import Bernoulli
+    >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)
+    >>> truth = problem.truth()
+    >>> print(truth.kind, truth.gradient.logits.round(6))
+    enumeration [0.025]
+    """
+
+    dist: AbstractDistribution
+    f: Objective
+    closed_form: Callable[[AbstractDistribution, Objective], AbstractDistribution] | None = eqx.field(
+        static=True, default=None
+    )
+
+    def example(self) -> tuple[AbstractDistribution, Objective]:
+        return self.dist, self.f
+
+    def gradient(self, estimate: Estimate, key: PRNGKey) -> tuple[AbstractDistribution, PyTree]:
+        return estimate(key, self.dist, self.f)
+
+    def parts(self, gradient: AbstractDistribution) -> dict[str, PyTree]:
+        leaves = {name: leaf for name, leaf in vars(gradient).items() if leaf is not None}
+        return {"distribution": gradient} if len(leaves) == 1 else {"distribution": gradient, **leaves}
+
+    def truth(self) -> Truth | None:
+        if self.closed_form is not None:
+            with jax.enable_x64(True):
+                exact = in_float64(self)
+                return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), "closed form")
+        if isinstance(self.dist, AbstractEnumerable) and self.dist.support_size <= MOST_EVENTS:
+            return exact_truth(self, Enumeration(), "enumeration")
+        smooth = isinstance(self.dist, AbstractIntegrable) and offers(self.f, AbstractDifferentiable)
+        if smooth and np.prod(self.dist.event_shape) <= 2:
+            return exact_truth(self, Quadrature(), "quadrature")
+        return None
+
+
+def exact_truth(problem: AbstractProblem, estimator: AbstractEstimator, kind: str) -> Truth:
+    """The truth by an estimator of zero variance, run through the problem's own code in float64."""
+    with jax.enable_x64(True):
+
+        @eqx.filter_jit
+        def run(problem: AbstractProblem) -> Gradient:
+            return problem.gradient(lambda key, dist, f: estimator.estimate(key, None, dist, f), jax.random.key(0))[0]
+
+        return Truth(as_numpy(run(in_float64(problem))), kind)
+
+
+def in_float64(tree: PyTree) -> PyTree:
+    """The same tree with its floating arrays in float64; to be used under `jax.enable_x64(True)`."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def as_numpy(tree: PyTree) -> PyTree:
+    """The same tree with its arrays on the host."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def mismatch(estimator: AbstractEstimator, problem: AbstractProblem) -> str | None:
+    """Why `estimator` cannot run on `problem`, as a sentence; `None` if it can."""
+    return incompatibility(estimator, *problem.example())
+
+
+Scalar = Float[Array, ""]

@@ -1,0 +1,32 @@
+"""Estimators of `d/d theta E[f(x)], x ~ p_theta`, behind one interface.
+
+`base` is the contract, `distributions` and `objectives` are what estimators work on, and every other file is a family.
+"""
+
+from .base import (
+    AbstractEstimator as AbstractEstimator,
+    AbstractLearnedEstimator as AbstractLearnedEstimator,
+    AbstractStatelessEstimator as AbstractStatelessEstimator,
+    attach as attach,
+    incompatibility as incompatibility,
+)
+from .distributions import (
+    AbstractDistribution as AbstractDistribution,
+    AbstractEnumerable as AbstractEnumerable,
+    AbstractIntegrable as AbstractIntegrable,
+    AbstractRelaxable as AbstractRelaxable,
+    AbstractReparameterizable as AbstractReparameterizable,
+    AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
+    Bernoulli as Bernoulli,
+    Categorical as Categorical,
+    Normal as Normal,
+)
+from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .objectives import (
+    AbstractDifferentiable as AbstractDifferentiable,
+    AbstractObjective as AbstractObjective,
+    BlackBox as BlackBox,
+)
+from .pathwise import Pathwise as Pathwise
+from .registration import ESTIMATORS as ESTIMATORS
+from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction

@@ -1,0 +1,80 @@
+"""Independent Bernoulli variables.
+
+With logistic noise `e`, the perturbed logit `z = logits + e` is positive with probability `p = sigmoid(logits)`; given its sign
+`s = +-1`, `s z` has the law of `softplus(e + softplus(s logits))` (invert the conditional distribution function of the logistic
+law; Tucker et al., REBAR, 2017, appendix C, in a form that neither underflows nor loses the sign).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .base import (
+    AbstractEnumerable,
+    AbstractRelaxable,
+    AbstractWeaklyDifferentiable,
+    Event,
+    Noise,
+    PRNGKey,
+    Scalar,
+    as_floating,
+)
+
+
+class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+    """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
+
+    >>> dist = Bernoulli(logits=[-1.0, 0.5])
+    >>> dist.event_shape, dist.support_size
+    ((2,), 4)
+    """
+
+    logits: Float[Array, "*variables"] = eqx.field(converter=as_floating)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    def sample(self, key: PRNGKey) -> Event:
+        # The uniform draw that `noise` would turn into a logistic one: `sample(key)` is `harden(perturb(noise(key)))`.
+        u = jax.random.uniform(key, self.logits.shape, self.logits.dtype, minval=jnp.finfo(self.logits.dtype).tiny)
+        return (u > jax.nn.sigmoid(-self.logits)).astype(self.logits.dtype)
+
+    def log_prob(self, x: Event) -> Scalar:
+        return jnp.sum(x * self.logits - jax.nn.softplus(self.logits))
+
+    @property
+    def support_size(self) -> int:
+        return 2**self.logits.size
+
+    def support(self) -> Float[Array, "events ..."]:
+        codes = jnp.arange(self.support_size)[:, None] >> jnp.arange(self.logits.size)[None]
+        return (codes & 1).astype(self.logits.dtype).reshape(-1, *self.logits.shape)
+
+    def noise(self, key: PRNGKey) -> Noise:
+        return jax.random.logistic(key, self.logits.shape, self.logits.dtype)
+
+    def perturb(self, noise: Noise) -> Noise:
+        return self.logits + noise
+
+    def conditional(self, x: Event, noise: Noise) -> Noise:
+        sign = 2 * x - 1
+        return sign * jax.nn.softplus(noise + jax.nn.softplus(sign * self.logits))
+
+    def relax(self, z: Noise, temperature: Scalar) -> Event:
+        return jax.nn.sigmoid(z / temperature)
+
+    def harden(self, z: Noise) -> Event:
+        return (z > 0).astype(z.dtype)
+
+    def mean(self) -> Event:
+        return jax.nn.sigmoid(self.logits)
+
+    def weak_derivative(self, key: PRNGKey) -> tuple["Bernoulli", "Bernoulli", "Bernoulli"]:
+        """Each bit set to one and to zero in one shared draw of the others, with weight `p (1 - p)`."""
+        p = self.mean()
+        x = self.sample(key)
+        bit = jnp.eye(x.size, dtype=x.dtype).reshape(*x.shape, *x.shape)
+        others = jnp.broadcast_to(x, bit.shape) * (1 - bit)
+        return Bernoulli(p * (1 - p)), Bernoulli(others + bit), Bernoulli(others)

@@ -1,0 +1,107 @@
+"""Independent categorical variables as one-hot events.
+
+With Gumbel noise `g` and `l = log_softmax(logits)`, the perturbed logits `z = l + g` have their maximum at category `k` with
+probability `exp(l_k)` (Gumbel-max). Given that it is at `k`, the maximum is a standard Gumbel variable independent of `k`, and
+each other `z_j` is Gumbel at `l_j` truncated below it: `-logaddexp(-(l_j + g_j), -z_k)` (Maddison et al., A* sampling, 2014).
+"""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .base import (
+    AbstractEnumerable,
+    AbstractRelaxable,
+    AbstractWeaklyDifferentiable,
+    Event,
+    Noise,
+    PRNGKey,
+    Scalar,
+    as_floating,
+)
+
+
+class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+    """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
+
+    >>> dist = Categorical(logits=jnp.zeros((2, 3)))
+    >>> dist.event_shape, dist.support_size
+    ((2, 3), 9)
+    """
+
+    logits: Float[Array, "*variables categories"] = eqx.field(converter=as_floating)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    @property
+    def log_probs(self) -> Float[Array, "*variables categories"]:
+        """Normalised logits."""
+        return jax.nn.log_softmax(self.logits)
+
+    def sample(self, key: PRNGKey) -> Event:
+        return self.harden(self.perturb(self.noise(key)))
+
+    def log_prob(self, x: Event) -> Scalar:
+        return jnp.sum(x * self.log_probs)
+
+    @property
+    def support_size(self) -> int:
+        categories = self.logits.shape[-1]
+        return categories ** (self.logits.size // categories)
+
+    def support(self) -> Float[Array, "events ..."]:
+        categories = self.logits.shape[-1]
+        variables = self.logits.size // categories
+        indices = np.array(list(itertools.product(range(categories), repeat=variables)))
+        return jax.nn.one_hot(indices, categories, dtype=self.logits.dtype).reshape(-1, *self.logits.shape)
+
+    def noise(self, key: PRNGKey) -> Noise:
+        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+
+    def perturb(self, noise: Noise) -> Noise:
+        return self.log_probs + noise
+
+    def conditional(self, x: Event, noise: Noise) -> Noise:
+        top = jnp.sum(x * noise, axis=-1, keepdims=True)
+        rest = -jnp.logaddexp(-(self.log_probs + noise), jnp.broadcast_to(-top, noise.shape))
+        return jnp.where(x > 0, top, rest)
+
+    def relax(self, z: Noise, temperature: Scalar) -> Event:
+        return jax.nn.softmax(z / temperature)
+
+    def harden(self, z: Noise) -> Event:
+        return jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
+
+    def mean(self) -> Event:
+        return jax.nn.softmax(self.logits)
+
+    def weak_derivative(self, key: PRNGKey) -> tuple["Categorical", "Categorical", "Categorical"]:
+        """Each category in turn against a draw from the others, in one shared draw of the other variables.
+
+        `d pi / d logits_c = pi_c (1 - pi_c) (delta_c - pi(. | not c))`, the two parts of which have disjoint supports.
+        """
+        key_x, key_rest = jax.random.split(key)
+        p, categories = self.mean(), self.logits.shape[-1]
+        variables = self.logits.size // categories
+        x = self.sample(key_x).reshape(variables, categories)
+        each = jnp.eye(categories, dtype=x.dtype)
+        z = self.perturb(self.noise(key_rest)).reshape(variables, 1, categories)
+        rest = self.harden(
+            jnp.where(each[None] > 0, -jnp.inf, jnp.broadcast_to(z, (variables, categories, categories)))
+        )
+        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
+
+        def place(replacement: Float[Array, "variables categories categories"]) -> Float[Array, "..."]:
+            """Events with one variable replaced: axes (variable, category) of the parameter, then those of the event."""
+            shape = (variables, categories, variables, categories)
+            events = jnp.where(this, jnp.broadcast_to(replacement[:, :, None], shape), jnp.broadcast_to(x, shape))
+            return events.reshape(*self.logits.shape, *self.logits.shape)
+
+        plus = place(jnp.broadcast_to(each, (variables, categories, categories)))
+        return Categorical(p * (1 - p)), Categorical(plus), Categorical(place(rest))

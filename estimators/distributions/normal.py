@@ -1,0 +1,88 @@
+"""The diagonal normal distribution.
+
+Weak derivatives (Pflug 1989; Heidergott and Vazquez-Abad 2000; Mohamed et al., Monte Carlo gradient estimation, 2020, table 1):
+along the mean, `1 / (scale sqrt(2 pi))` times the difference of `loc + scale w` and `loc - scale w`, `w` Rayleigh; along the scale,
+`1 / scale` times the difference of `loc + scale m` and `loc + scale u m`, `m` double-sided Maxwell and `u` uniform, for then `u m`
+is standard normal.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .base import (
+    AbstractIntegrable,
+    AbstractWeaklyDifferentiable,
+    Event,
+    Noise,
+    PRNGKey,
+    Scalar,
+    as_floating,
+)
+
+# The trapezoidal rule on [-9, 9] leaves out less than 1e-18 of the standard normal law.
+HALF_WIDTH = 9.0
+
+
+class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
+    """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
+
+    >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
+    (2,)
+    """
+
+    loc: Float[Array, "*variables"] = eqx.field(converter=as_floating)
+    log_scale: Float[Array, "*variables"] = eqx.field(converter=as_floating)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.loc.shape
+
+    @property
+    def scale(self) -> Float[Array, "*variables"]:
+        """The standard deviation."""
+        return jnp.exp(self.log_scale)
+
+    def sample(self, key: PRNGKey) -> Event:
+        return self.reparameterize(self.noise(key))
+
+    def log_prob(self, x: Event) -> Scalar:
+        standardised = (x - self.loc) / self.scale
+        return jnp.sum(-0.5 * standardised**2 - self.log_scale - 0.5 * math.log(2 * math.pi))
+
+    def noise(self, key: PRNGKey) -> Noise:
+        return jax.random.normal(key, self.loc.shape, self.loc.dtype)
+
+    def reparameterize(self, noise: Noise) -> Event:
+        return self.loc + self.scale * noise
+
+    def nodes(self, resolution: int) -> tuple[Float[Array, "nodes ..."], Float[Array, "nodes"]]:
+        """The trapezoidal rule, which converges faster than any power of the spacing for an integrand analytic near the
+        real axis (Trefethen and Weideman 2014), whatever its shape; Gauss-Hermite needs it to be nearly polynomial."""
+        line = jnp.linspace(-HALF_WIDTH, HALF_WIDTH, resolution, dtype=self.loc.dtype)
+        density = jnp.exp(-0.5 * line**2) * (2 * HALF_WIDTH / (resolution - 1) / math.sqrt(2 * math.pi))
+        dimensions = self.loc.size
+        noise = jnp.stack(jnp.meshgrid(*[line] * dimensions, indexing="ij"), axis=-1)
+        weights = jnp.prod(jnp.stack(jnp.meshgrid(*[density] * dimensions, indexing="ij"), axis=-1), axis=-1)
+        return noise.reshape(-1, *self.loc.shape), weights.reshape(-1)
+
+    def weak_derivative(self, key: PRNGKey) -> tuple["Normal", "Normal", "Normal"]:
+        """One coordinate at a time replaced in one shared draw of the others. `log_scale` carries the factor `scale`."""
+        key_x, key_rayleigh, key_maxwell, key_sign, key_u = jax.random.split(key, 5)
+        shape, dtype = self.loc.shape, self.loc.dtype
+        rayleigh = jax.random.rayleigh(key_rayleigh, jnp.ones(shape, dtype), shape, dtype)
+        maxwell = jax.random.maxwell(key_maxwell, shape, dtype) * jax.random.rademacher(key_sign, shape, dtype)
+        u = jax.random.uniform(key_u, shape, dtype)
+        x = self.sample(key_x)
+        this = jnp.eye(x.size, dtype=bool).reshape(*shape, *shape)
+
+        def place(noise: Noise) -> Float[Array, "..."]:
+            replacement = self.reparameterize(noise)
+            spread = replacement.reshape(*shape, *(1 for _ in shape))
+            return jnp.where(this, jnp.broadcast_to(spread, this.shape), jnp.broadcast_to(x, this.shape))
+
+        weights = Normal(1 / (self.scale * math.sqrt(2 * math.pi)), jnp.ones_like(self.log_scale))
+        return weights, Normal(place(rayleigh), place(maxwell)), Normal(place(-rayleigh), place(u * maxwell))

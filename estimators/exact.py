@@ -1,0 +1,73 @@
+"""Exact gradients: estimators of zero variance, through which every truth of the suite is computed.
+
+Both rest on `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, with the expectation summed instead of sampled.
+"""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .base import AbstractStatelessEstimator, Grads, PRNGKey, weighted_score
+from .distributions import AbstractDistribution, AbstractEnumerable, AbstractIntegrable
+from .objectives import Objective
+from .registration import ESTIMATORS
+
+
+@ESTIMATORS.register("enumeration")
+class Enumeration(AbstractStatelessEstimator):
+    r"""The gradient itself, summed over the support.
+
+    $$\hat g = \sum_x p(x)\, f(x)\, \nabla \log p(x).$$
+
+    Exact, so unbiased and without variance. Needs a finite support; one evaluation of `f` for each of its events.
+
+    >>> from estimators import Bernoulli
+    >>> grads = Enumeration().gradient(jax.random.key(0), Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)
+    >>> print(grads.logits.round(6))
+    [0.025]
+    """
+
+    unbiased: ClassVar[bool] = True
+    requires: ClassVar[tuple[type, ...]] = (AbstractEnumerable,)
+
+    def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
+        del key
+        events = dist.support()
+        probabilities = jnp.exp(jax.vmap(dist.log_prob)(events))
+        return weighted_score(dist, events, probabilities * jax.vmap(f)(events))
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        return dist.support_size
+
+
+@ESTIMATORS.register("quadrature")
+class Quadrature(AbstractStatelessEstimator):
+    r"""The gradient by numerical integration over the noise, `resolution` nodes to a dimension.
+
+    $$\hat g = \sum_i w_i\, f(x_i)\, \nabla \log p(x_i), \qquad x_i = T(\varepsilon_i).$$
+
+    Exact up to the error of the rule: below rounding for smooth `f` at the default resolution, and of the order of the spacing for
+    a discontinuous one, whose truth should come from a closed form. No variance. Needs nodes for the law of the noise;
+    `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
+    """
+
+    resolution: int = eqx.field(static=True, default=257)
+
+    unbiased: ClassVar[bool] = True
+    requires: ClassVar[tuple[type, ...]] = (AbstractIntegrable,)
+
+    def __check_init__(self):
+        if self.resolution < 2:
+            raise ValueError(f"`Quadrature` needs `resolution >= 2`, got {self.resolution}.")
+
+    def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
+        del key
+        noise, weights = dist.nodes(self.resolution)
+        events = jax.vmap(dist.reparameterize)(noise)
+        return weighted_score(dist, events, weights * jax.vmap(f)(events))
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        return self.resolution ** math.prod(dist.event_shape)

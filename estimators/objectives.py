@@ -1,0 +1,54 @@
+"""Objectives: the `f` in `E[f(x)]`, and what an `f` may reveal beyond its values.
+
+Any function of one event that returns a scalar is an objective. A plain function is taken at its word: it is differentiable
+wherever an estimator evaluates it, inside the convex hull of the support included. One that is not says so by being a
+module of this room: an `AbstractObjective` offers its values on the support and nothing else, and each subclass below adds
+one capability that an estimator can require.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+Event = Float[Array, "..."]
+Scalar = Float[Array, ""]
+Objective = Callable[[Event], Scalar]
+
+
+class AbstractObjective(eqx.Module):
+    """A function of one event whose values on the support are all that may be asked of it."""
+
+    @abstractmethod
+    def __call__(self, x: Event) -> Scalar:
+        """The value at the event `x`, a scalar."""
+
+
+class AbstractDifferentiable(AbstractObjective):
+    """An objective defined and differentiable on the convex hull of the support.
+
+    This is what relaxations, straight-through and pathwise estimators need. A step function has a derivative almost
+    everywhere and is *not* one: its derivative says nothing about its differences.
+    """
+
+
+class BlackBox(AbstractObjective):
+    """`function`, declared to have values on the support only: a simulator, a reward, a step.
+
+    >>> import jax.numpy as jnp
+    >>> print(BlackBox(lambda x: jnp.where(x.sum() > 0, 1.0, 0.0))(jnp.ones(2)))
+    1.0
+    """
+
+    function: Objective
+
+    def __call__(self, x: Event) -> Scalar:
+        return self.function(x)
+
+
+def offers(f: Objective, capability: type[AbstractObjective]) -> bool:
+    """Whether `f` has `capability`; a plain function counts as differentiable."""
+    if isinstance(f, AbstractObjective):
+        return isinstance(f, capability)
+    return capability is AbstractDifferentiable

@@ -1,0 +1,14 @@
+"""What every test runs under: float64, no silent rank promotion, and a check that no random key is used twice."""
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture
+def key():
+    """A fixed key: a test is deterministic, and its thresholds are calibrated so that any other key would do."""
+    return jax.random.key(20260101)
