@@ -1,15 +1,18 @@
 """The contract: what an estimator of `d/d theta E[f(x)], x ~ p_theta` is. Read this room first.
 
-`estimate(key, state, dist, f)` returns a gradient with respect to the leaves of `dist`, as a module of the type of `dist`. It is a
-gradient and not a surrogate loss, because a surrogate's second derivatives are wrong: a control variate trained through a
-`stop_gradient` follows the wrong direction while every test of the mean stays green. Derivatives are taken of explicit arguments.
+`estimate(key, state, dist, f)` returns a gradient with respect to the leaves of `dist`, as a module of the type of
+`dist`. It is a gradient and not a surrogate loss, because a surrogate's second derivatives are wrong: a control variate
+trained through a `stop_gradient` follows the wrong direction while every test of the mean stays green. Derivatives are
+taken of explicit arguments.
 
-State is read by `estimate` and changed only by `adapt`, so that an estimate never depends on a baseline that has seen its own
-sample (which would shrink it), and so that replicates of a frozen state are independent and identically distributed.
+State is read by `estimate` and changed only by `adapt`, so that an estimate never depends on a baseline that has seen
+its own sample (which would shrink it), and so that replicates of a frozen state are independent and identically
+distributed.
 
 Two bases remove the boilerplate. A *stateless* estimator is one method, `gradient(key, dist, f)`. A *learned* one is
-`gradient(key, control, dist, f)` and its first `control`, whose parameters follow the gradient of the second moment of one
-estimate: the mean does not depend on them, so that is an unbiased gradient of the variance (Grathwohl et al., RELAX, 2018).
+`gradient(key, control, dist, f)` and its first `control`, whose parameters follow the gradient of the second moment of
+one estimate: the mean does not depend on them, so that is an unbiased gradient of the variance (Grathwohl et al.,
+RELAX, 2018).
 """
 
 import re
@@ -36,8 +39,8 @@ MOST_EVALUATIONS = 2**20
 class AbstractEstimator(eqx.Module):
     """An estimator of the gradient of `E[f(x)]` with respect to the leaves of `dist`.
 
-    A subclass is final. Its numeric hyper-parameters are array fields (`eqx.field(converter=as_floating)`), so that one compiled program
-    serves them all; integers that set shapes are `eqx.field(static=True)`. It declares
+    A subclass is final. Its numeric hyper-parameters are array fields (`eqx.field(converter=as_floating)`), so that one
+    compiled program serves them all; integers that set shapes are `eqx.field(static=True)`. It declares
 
     - `unbiased`: whether the mean of an estimate is the gradient, for every `f` it accepts;
     - `requires`: the capabilities that it needs of the distribution and of the objective, as a tuple of classes.
@@ -152,8 +155,9 @@ def weighted_score(dist: Grads, xs: Float[Array, "samples ..."], weights: Float[
 def attach(value: Scalar, dist: Grads, grads: Grads) -> Scalar:
     """`value`, with `grads` as its derivative with respect to `dist`: how an estimate enters a training loop.
 
-    Automatic differentiation of the result gives the estimate to whatever made `dist` (an encoder), and the ordinary derivative to
-    whatever else made `value` (a decoder). `value` itself must not depend on `dist` differentiably, or that path is added.
+    Automatic differentiation of the result gives the estimate to whatever made `dist` (an encoder), and the ordinary
+    derivative to whatever else made `value` (a decoder). `value` itself must not depend on `dist` differentiably, or
+    that path is added.
 
     >>> from estimators import Bernoulli
     >>> grads = Bernoulli(logits=[7.0])

@@ -49,9 +49,9 @@ class Quadrature(AbstractStatelessEstimator):
 
     $$\hat g = \sum_i w_i\, f(x_i)\, \nabla \log p(x_i), \qquad x_i = T(\varepsilon_i).$$
 
-    Exact up to the error of the rule: below rounding for smooth `f` at the default resolution, and of the order of the spacing for
-    a discontinuous one, whose truth should come from a closed form. No variance. Needs nodes for the law of the noise;
-    `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
+    Exact up to the error of the rule: below rounding for smooth `f` at the default resolution, and of the order of the
+    spacing for a discontinuous one, whose truth should come from a closed form. No variance. Needs nodes for the law of
+    the noise; `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
     """
 
     resolution: int = eqx.field(static=True, default=257)

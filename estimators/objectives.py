@@ -1,9 +1,9 @@
 """Objectives: the `f` in `E[f(x)]`, and what an `f` may reveal beyond its values.
 
-Any function of one event that returns a scalar is an objective. A plain function is taken at its word: it is differentiable
-wherever an estimator evaluates it, inside the convex hull of the support included. One that is not says so by being a
-module of this room: an `AbstractObjective` offers its values on the support and nothing else, and each subclass below adds
-one capability that an estimator can require.
+Any function of one event that returns a scalar is an objective. A plain function is taken at its word: it is
+differentiable wherever an estimator evaluates it, inside the convex hull of the support included. One that is not says
+so by being a module of this room: an `AbstractObjective` offers its values on the support and nothing else, and each
+subclass below adds one capability that an estimator can require.
 """
 
 from abc import abstractmethod

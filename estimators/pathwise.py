@@ -1,7 +1,7 @@
 """Pathwise gradients: differentiate through the sample.
 
-If `x = T(noise; theta)` with noise whose law does not depend on `theta`, then `d/d theta E[f(x)] = E[d/d theta f(T(noise; theta))]` for
-every `f` that is smooth enough to exchange the two.
+If `x = T(noise; theta)` with noise whose law does not depend on `theta`, then `d/d theta E[f(x)] = E[d/d theta
+f(T(noise; theta))]` for every `f` that is smooth enough to exchange the two.
 """
 
 from typing import ClassVar
@@ -22,14 +22,15 @@ class Pathwise(AbstractStatelessEstimator):
 
     $$\hat g = \nabla_\theta f(T(\varepsilon; \theta)).$$
 
-    Unbiased. Needs a reparameterizable distribution and a differentiable `f`; one evaluation of `f` with its derivative.
+    Unbiased. Needs a reparameterizable distribution and a differentiable `f`; one evaluation of `f` with its
+    derivative.
 
     >>> from estimators import Normal
     >>> Pathwise().evaluations(Normal(loc=[0.0], log_scale=[0.0]))
     1
 
-    **References:** Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114. Rezende, Mohamed and Wierstra,
-    Stochastic backpropagation and approximate inference in deep generative models, 2014, arXiv:1401.4082.
+    **References:** Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114. Rezende, Mohamed and
+    Wierstra, Stochastic backpropagation and approximate inference in deep generative models, 2014, arXiv:1401.4082.
     """
 
     unbiased: ClassVar[bool] = True

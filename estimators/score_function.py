@@ -1,8 +1,8 @@
 """The score function: gradients from values of `f` alone.
 
-`d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, and since the score has mean zero, any baseline independent of the sample may be taken
-from `f(x)` without bias. What goes into that baseline is all that tells the estimators of this room apart; the ones with a
-baseline learned along the way live in `baselines`.
+`d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, and since the score has mean zero, any baseline independent of the
+sample may be taken from `f(x)` without bias. What goes into that baseline is all that tells the estimators of this room
+apart; the ones with a baseline learned along the way live in `baselines`.
 """
 
 from typing import ClassVar
@@ -31,8 +31,8 @@ class ScoreFunction(AbstractStatelessEstimator):
     >>> ScoreFunction().evaluations(Bernoulli(logits=[0.0]))
     1
 
-    **References:** Glynn, Likelihood ratio gradient estimation for stochastic systems, 1990. Williams, Simple statistical
-    gradient-following algorithms for connectionist reinforcement learning, 1992.
+    **References:** Glynn, Likelihood ratio gradient estimation for stochastic systems, 1990. Williams, Simple
+    statistical gradient-following algorithms for connectionist reinforcement learning, 1992.
     """
 
     num_samples: int = eqx.field(static=True, default=1)
@@ -61,15 +61,16 @@ class LeaveOneOut(AbstractStatelessEstimator):
 
     $$\hat g = \frac{1}{n - 1} \sum_i (f(x_i) - \bar f)\, \nabla \log p(x_i),$$
 
-    the sample covariance of `f` and the score. Unbiased: $f(x_i) - \bar f$ is $(n - 1) / n$ times the difference from the mean of the
-    others, and the factor is undone. Needs samples and `log_prob` only; `num_samples` evaluations of `f`.
+    the sample covariance of `f` and the score. Unbiased: $f(x_i) - \bar f$ is $(n - 1) / n$ times the difference from
+    the mean of the others, and the factor is undone. Needs samples and `log_prob` only; `num_samples` evaluations of
+    `f`.
 
     >>> from estimators import Bernoulli
     >>> LeaveOneOut(num_samples=4).evaluations(Bernoulli(logits=[0.0]))
     4
 
-    **References:** Salimans and Knowles, On using control variates with stochastic approximation for variational Bayes, 2014,
-    arXiv:1401.1022. Kool, van Hoof and Welling, Buy 4 REINFORCE samples, get a baseline for free!, 2019.
+    **References:** Salimans and Knowles, On using control variates with stochastic approximation for variational Bayes,
+    2014, arXiv:1401.1022. Kool, van Hoof and Welling, Buy 4 REINFORCE samples, get a baseline for free!, 2019.
     """
 
     num_samples: int = eqx.field(static=True, default=2)

@@ -3,6 +3,11 @@
 `base` says what a problem is; every other file is a family, registered in `PROBLEMS`.
 """
 
+from . import (
+    categorical as categorical,
+    gaussian as gaussian,
+    toys as toys,
+)
 from .base import (
     PROBLEMS as PROBLEMS,
     AbstractProblem as AbstractProblem,
@@ -10,4 +15,5 @@ from .base import (
     Truth as Truth,
     mismatch as mismatch,
 )
+from .gaussian import mohamed_grid as mohamed_grid
 from .toys import bernoulli_quadratic as bernoulli_quadratic

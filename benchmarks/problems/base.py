@@ -1,8 +1,8 @@
 """What a problem is: a point in parameter space, the expectation there, and its exact gradient.
 
-A problem is a function *from an estimate to a gradient*: it calls `estimate(key, dist, f)` wherever its expectation needs one (a toy
-once, a VAE once per datapoint) and carries the results to its own parameters. So it knows encoders and data but no estimator, and a
-new estimator runs on every problem.
+A problem is a function *from an estimate to a gradient*: it calls `estimate(key, dist, f)` wherever its expectation
+needs one (a toy once, a VAE once per datapoint) and carries the results to its own parameters. So it knows encoders and
+data but no estimator, and a new estimator runs on every problem.
 
 Every array of a problem is a leaf, so that a grid of targets, frequencies or checkpoints shares one compiled program.
 """
@@ -43,8 +43,9 @@ MOST_EVENTS = 2**16
 class Truth(NamedTuple):
     """The gradient that estimates are held against.
 
-    `gradient` has the structure of the problem's gradient, in float64; `kind` is `closed form`, `enumeration`, `quadrature` or
-    `reference run`; `standard_error` has the same structure for a reference run, and is `None` for an exact truth.
+    `gradient` has the structure of the problem's gradient, in float64; `kind` is `closed form`, `enumeration`,
+    `quadrature` or `reference run`; `standard_error` has the same structure for a reference run, and is `None` for an
+    exact truth.
     """
 
     gradient: Gradient
@@ -73,11 +74,13 @@ class AbstractProblem(eqx.Module):
 
 
 class Expectation(AbstractProblem):
-    """The gradient of `E[f(x)], x ~ dist`, with respect to the leaves of `dist`: a problem of any distribution and any `f`.
+    """The gradient of `E[f(x)], x ~ dist`, with respect to the leaves of `dist`: a problem of any distribution and any
+    `f`.
 
     `f` takes one event and returns a scalar. A plain function counts as differentiable where estimators need it to be;
-    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the support if that is finite
-    and small, else quadrature for a differentiable `f` in one or two dimensions, else it is left to a reference run.
+    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the
+    support if that is finite and small, else quadrature for a differentiable `f` in one or two dimensions, else it is
+    left to a reference run.
 
     >>> from estimators import Bernoulli
     >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)

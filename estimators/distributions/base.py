@@ -1,8 +1,9 @@
 """What a distribution is, and what else it can do.
 
 A distribution is a family *and* its parameters in one module. Its leaves are unconstrained reals (`logits`, `loc`,
-`log_scale`), so a gradient with respect to the distribution is another module of the same type, and an optimiser may step
-along it. One module is one event: independent variables are leading axes of the leaves, batches are made by `jax.vmap`.
+`log_scale`), so a gradient with respect to the distribution is another module of the same type, and an optimiser may
+step along it. One module is one event: independent variables are leading axes of the leaves, batches are made by
+`jax.vmap`.
 
 Capabilities are abstract classes. An estimator names those it requires, a distribution inherits those it has, and
 `estimators.incompatibility` turns a mismatch into a sentence; nothing is found out by `hasattr`.
@@ -21,7 +22,8 @@ PRNGKey = Key[Array, ""]
 
 
 def as_floating(value) -> Array:
-    """`value` as a floating array; integers become the default float. Makes numbers traced leaves, not static fields."""
+    """`value` as a floating array; integers become the default float. Makes numbers traced leaves, not static
+    fields."""
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
@@ -79,10 +81,11 @@ class AbstractIntegrable(AbstractReparameterizable):
 class AbstractRelaxable(AbstractDistribution):
     """Discrete events are the rounding of a continuous latent, which can be smoothed instead of rounded.
 
-    With `z = perturb(noise(key))`, the *perturbed logits*, `harden(z)` has the law of the events and `relax(z, t)` tends to it
-    as the temperature falls. `conditional(x, noise)` draws `z` from its law given `harden(z) == x`: the coupling that REBAR
-    rests on. All but `harden` are differentiable in the leaves. The latent itself is passed on, not the noise it came from:
-    near the rounding threshold `z` keeps its sign in floating point where `z - logits` would lose it.
+    With `z = perturb(noise(key))`, the *perturbed logits*, `harden(z)` has the law of the events and `relax(z, t)`
+    tends to it as the temperature falls. `conditional(x, noise)` draws `z` from its law given `harden(z) == x`: the
+    coupling that REBAR rests on. All but `harden` are differentiable in the leaves. The latent itself is passed on, not
+    the noise it came from: near the rounding threshold `z` keeps its sign in floating point where `z - logits` would
+    lose it.
     """
 
     @abstractmethod

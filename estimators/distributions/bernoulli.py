@@ -1,8 +1,9 @@
 """Independent Bernoulli variables.
 
-With logistic noise `e`, the perturbed logit `z = logits + e` is positive with probability `p = sigmoid(logits)`; given its sign
-`s = +-1`, `s z` has the law of `softplus(e + softplus(s logits))` (invert the conditional distribution function of the logistic
-law; Tucker et al., REBAR, 2017, appendix C, in a form that neither underflows nor loses the sign).
+With logistic noise `e`, the perturbed logit `z = logits + e` is positive with probability `p = sigmoid(logits)`; given
+its sign `s = +-1`, `s z` has the law of `softplus(e + softplus(s logits))` (invert the conditional distribution
+function of the logistic law; Tucker et al., REBAR, 2017, appendix C, in a form that neither underflows nor loses the
+sign).
 """
 
 import equinox as eqx

@@ -1,8 +1,9 @@
 """Independent categorical variables as one-hot events.
 
-With Gumbel noise `g` and `l = log_softmax(logits)`, the perturbed logits `z = l + g` have their maximum at category `k` with
-probability `exp(l_k)` (Gumbel-max). Given that it is at `k`, the maximum is a standard Gumbel variable independent of `k`, and
-each other `z_j` is Gumbel at `l_j` truncated below it: `-logaddexp(-(l_j + g_j), -z_k)` (Maddison et al., A* sampling, 2014).
+With Gumbel noise `g` and `l = log_softmax(logits)`, the perturbed logits `z = l + g` have their maximum at category `k`
+with probability `exp(l_k)` (Gumbel-max). Given that it is at `k`, the maximum is a standard Gumbel variable independent
+of `k`, and each other `z_j` is Gumbel at `l_j` truncated below it: `-logaddexp(-(l_j + g_j), -z_k)` (Maddison et al.,
+A* sampling, 2014).
 """
 
 import itertools
@@ -98,7 +99,8 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferent
         this = jnp.eye(variables, dtype=bool)[:, None, :, None]
 
         def place(replacement: Float[Array, "variables categories categories"]) -> Float[Array, "..."]:
-            """Events with one variable replaced: axes (variable, category) of the parameter, then those of the event."""
+            """Events with one variable replaced: axes (variable, category) of the parameter, then those of the
+            event."""
             shape = (variables, categories, variables, categories)
             events = jnp.where(this, jnp.broadcast_to(replacement[:, :, None], shape), jnp.broadcast_to(x, shape))
             return events.reshape(*self.logits.shape, *self.logits.shape)

@@ -1,9 +1,9 @@
 """The diagonal normal distribution.
 
-Weak derivatives (Pflug 1989; Heidergott and Vazquez-Abad 2000; Mohamed et al., Monte Carlo gradient estimation, 2020, table 1):
-along the mean, `1 / (scale sqrt(2 pi))` times the difference of `loc + scale w` and `loc - scale w`, `w` Rayleigh; along the scale,
-`1 / scale` times the difference of `loc + scale m` and `loc + scale u m`, `m` double-sided Maxwell and `u` uniform, for then `u m`
-is standard normal.
+Weak derivatives (Pflug 1989; Heidergott and Vazquez-Abad 2000; Mohamed et al., Monte Carlo gradient estimation, 2020,
+table 1): along the mean, `1 / (scale sqrt(2 pi))` times the difference of `loc + scale w` and `loc - scale w`, `w`
+Rayleigh; along the scale, `1 / scale` times the difference of `loc + scale m` and `loc + scale u m`, `m` double-sided
+Maxwell and `u` uniform, for then `u m` is standard normal.
 """
 
 import math
@@ -70,7 +70,8 @@ class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
         return noise.reshape(-1, *self.loc.shape), weights.reshape(-1)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Normal", "Normal", "Normal"]:
-        """One coordinate at a time replaced in one shared draw of the others. `log_scale` carries the factor `scale`."""
+        """One coordinate at a time replaced in one shared draw of the others. `log_scale` carries the factor
+        `scale`."""
         key_x, key_rayleigh, key_maxwell, key_sign, key_u = jax.random.split(key, 5)
         shape, dtype = self.loc.shape, self.loc.dtype
         rayleigh = jax.random.rayleigh(key_rayleigh, jnp.ones(shape, dtype), shape, dtype)

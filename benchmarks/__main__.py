@@ -1,0 +1,7 @@
+"""`python -m benchmarks` is `scorepath`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

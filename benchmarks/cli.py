@@ -1,0 +1,113 @@
+"""The command line: what may be asked, and nothing of how it is done.
+
+Only the standard library is imported here, so that `--help` answers at once; each command imports what it needs. A
+mistake of the user's ends in one sentence and exit code 2, failed cells under `--strict` in exit code 1, an
+interruption in 130.
+"""
+
+import argparse
+import sys
+
+EPILOG = """\
+examples:
+  scorepath run quick --out runs/quick          measure, table, resume if it was interrupted
+  scorepath run --estimators disarm,rebar:temperature=0.1 --problems bernoulli-vae:checkpoint=late
+  scorepath report runs/quick                   tables and figures from the records
+  scorepath info gumbel-softmax                 formula, bias, requirements, cost, reference
+"""
+
+
+def positive(text: str) -> int:
+    """A whole number of at least two, as replicates are counted."""
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"needs at least 2 (a variance of fewer is not defined), got {value}")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole surface of the command."""
+    top = argparse.ArgumentParser(
+        prog="scorepath",
+        description="How biased, how noisy and how expensive is each way of estimating the gradient of an expectation?",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = top.add_subparsers(dest="command", metavar="command")
+
+    show = commands.add_parser("list", help="what there is: estimators, problems or suites")
+    show.add_argument("what", choices=("estimators", "problems", "suites"))
+    show.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    _plugins(show)
+
+    info = commands.add_parser("info", help="everything about one estimator, problem or suite")
+    info.add_argument("name")
+    _plugins(info)
+
+    run = commands.add_parser("run", help="measure a suite, or any estimators on any problems")
+    run.add_argument("suite", nargs="?", help="a suite (see `scorepath list suites`)")
+    run.add_argument(
+        "--estimators", help="names separated by commas, with arguments after a colon: rebar:temperature=0.1"
+    )
+    run.add_argument("--problems", help="names separated by commas, with arguments after a colon")
+    run.add_argument("--out", help="folder for the records; an interrupted run goes on where it stopped")
+    run.add_argument(
+        "--replicates", type=positive, help="independent estimates a cell (default: what the suite says, else 10000)"
+    )
+    run.add_argument(
+        "--warm-up", type=int, default=500, help="adaptation steps before a state is frozen (default: 500)"
+    )
+    run.add_argument("--seed", type=int, default=0, help="seed of all streams (default: 0)")
+    run.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
+    run.add_argument(
+        "--json", action="store_true", help="records as JSON lines on standard output, all else on standard error"
+    )
+    run.add_argument("--strict", action="store_true", help="exit with 1 if a cell failed")
+    _plugins(run)
+
+    report = commands.add_parser("report", help="tables, figures and a page from the records of a run")
+    report.add_argument("folder", help="a folder that `scorepath run --out` made")
+
+    commands.add_parser("doctor", help="devices, versions and precision on this machine")
+    return top
+
+
+def _plugins(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file that registers estimators or problems; repeatable",
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    arguments = parser().parse_args(argv)
+    if arguments.version:
+        from importlib.metadata import version
+
+        print(f"scorepath {version('scorepath')}")
+        return 0
+    if arguments.command is None:
+        parser().print_help()
+        return 2
+    from . import commands
+
+    try:
+        return getattr(commands, arguments.command)(arguments)
+    except commands.MISTAKES as error:
+        print(f"scorepath: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("scorepath: interrupted; the same command goes on from the cells that are finished.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The commands behind the command line: each takes parsed arguments and returns an exit code."""
+
+import inspect
+import json
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from estimators.registry import UnknownName
+
+from .specs import Spec, UserError, parse_list
+from .store import StoreError
+
+MISTAKES = (UserError, UnknownName, StoreError)
+
+
+def _registries(plugins: list[str]) -> dict:
+    """The registries by what a user calls them, with those plug-ins loaded."""
+    from estimators import ESTIMATORS
+
+    from .plugins import load_plugin
+    from .problems import PROBLEMS
+    from .suites import SUITES
+
+    for file in plugins:
+        load_plugin(file)
+    return {"estimators": ESTIMATORS, "problems": PROBLEMS, "suites": SUITES}
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split())
+
+
+def _description(registry, name: str) -> str:
+    return _first_sentence(inspect.getdoc(registry.factory(name)))
+
+
+def list(arguments) -> int:  # noqa: A001
+    """Names with one line each."""
+    registry = _registries(arguments.plugin)[arguments.what]
+    rows = [{"name": name, "description": _description(registry, name)} for name in registry]
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(arguments.what[:-1], no_wrap=True)
+    table.add_column("what it is")
+    for row in rows:
+        table.add_row(row["name"], escape(row["description"]))
+    Console().print(table)
+    return 0
+
+
+def info(arguments) -> int:
+    """The documentation of one name, and what its arguments are by default."""
+    registries = _registries(arguments.plugin)
+    spec = Spec.parse(arguments.name)
+    for registry in registries.values():
+        if spec.name in registry:
+            break
+    else:
+        near = [name for registry in registries.values() for name in registry]
+        import difflib
+
+        close = difflib.get_close_matches(spec.name, near, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see `scorepath list estimators`."
+        raise UserError(f"There is no estimator, problem or suite named {spec.name!r}; {hint}")
+    thing = spec.create(registry)
+    print(f"{spec} ({registry.noun})\n")
+    if registry.noun == "suite":
+        _print_suite(thing)
+        return 0
+    print(inspect.getdoc(registry.factory(spec.name)))
+    print(
+        "\narguments:",
+        ", ".join(map(str, inspect.signature(registry.factory(spec.name)).parameters.values())) or "none",
+    )
+    if registry.noun == "estimator":
+        requires = (
+            ", ".join(capability.__name__ for capability in thing.requires) or "nothing beyond samples and log_prob"
+        )
+        print(f"unbiased: {'yes' if thing.unbiased else 'no'}\nrequires: {requires}")
+    return 0
+
+
+def _print_suite(suite) -> None:
+    print(suite.description, "\n")
+    for block in suite.blocks:
+        print(f"{block.replicates} replicates of {', '.join(map(str, block.estimators))}")
+        print(f"  on {', '.join(map(str, block.problems))}")
+
+
+def run(arguments) -> int:
+    """Measure the cells of a suite or of the command line, print their table, keep their records."""
+    from .session import run_session
+
+    return run_session(_cells(arguments), arguments)
+
+
+def _cells(arguments) -> list:
+    """The cells that the arguments ask for."""
+    from .suites import Block, Suite
+
+    registries = _registries(arguments.plugin)
+    if (arguments.suite is None) == (arguments.estimators is None and arguments.problems is None):
+        raise UserError(
+            "Say what to run: a suite, or both `--estimators` and `--problems`. `scorepath list suites` shows the suites."
+        )
+    if arguments.suite is not None:
+        suite = registries["suites"].create(arguments.suite)
+    elif arguments.estimators is None or arguments.problems is None:
+        raise UserError("`--estimators` and `--problems` go together; `scorepath list problems` shows what there is.")
+    else:
+        block = Block(tuple(parse_list(arguments.estimators)), tuple(parse_list(arguments.problems)), 10_000)
+        suite = Suite("", "", (block,))
+    cells = suite.cells()
+    return [cell._replace(replicates=arguments.replicates) for cell in cells] if arguments.replicates else cells
+
+
+def report(arguments) -> int:
+    """Tables and figures from records."""
+    from .report import write_report
+
+    for path in write_report(arguments.folder):
+        print(path)
+    return 0
+
+
+def doctor(arguments) -> int:
+    """What numbers made here would be made with."""
+    del arguments
+    import jax
+
+    from . import environment
+
+    facts = {
+        **environment.machine(),
+        **json.loads(environment.versions()),
+        "commit": environment.commit() or "not a checkout",
+    }
+    facts["precision of estimates"] = "float64" if jax.config.jax_enable_x64 else "float32"
+    facts["precision of moments"] = "float64"
+    facts["key implementation"] = str(jax.config.jax_default_prng_impl)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+    if "rbg" in facts["key implementation"]:
+        print(
+            "The default key implementation draws differently under `vmap`; scorepath needs threefry2x32.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0

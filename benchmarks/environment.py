@@ -1,0 +1,61 @@
+"""The machine and the versions that numbers were made with."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("scorepath", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "pandas")
+
+
+def versions() -> str:
+    """Versions of Python and of the packages that numbers depend on, as a JSON object."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return json.dumps(found)
+
+
+def commit() -> str | None:
+    """The commit of the source tree, `+` if it was changed since; `None` outside of one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores, memory and devices, in words. Imports JAX."""
+    import jax
+
+    devices = jax.local_devices()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,239 @@
+"""The harness: many independent replicates of one estimator on one problem, streamed through one compiled program.
+
+Replicate `i` draws from `fold_in(key, i)` and from nothing else, so that it is the same number whatever the chunk, the
+device or the process that made it. Inside the program a loop with a traced number of trips runs chunks of replicates
+under `vmap` and adds up powers of their deviations from a centre, in float64, while the estimates themselves are traced
+in the caller's precision. Memory does not grow with the number of replicates. The arrays of estimator and problem are
+arguments of the program: one compile serves every seed, every number of replicates, and every parameter point of a
+family.
+"""
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Key, PyTree
+
+from estimators import AbstractEstimator
+
+from .problems import AbstractProblem
+
+PRNGKey = Key[Array, ""]
+
+# One call of the program: long enough that its dispatch is nothing, short enough to report progress and bound memory.
+TRIPS_PER_CALL = 256
+# Replicates computed together: arrays of about this many numbers stay in a core's cache.
+CHUNK_NUMBERS = 2**15
+LARGEST_CHUNK = 1024
+# Beyond this many coordinates the third and fourth powers of each would cost more than the estimates.
+MOST_FOURTH_POWERS = 10_000
+# An index that no replicate reaches: the stream that adapts the state before it is frozen.
+WARM_UP = 2**32 - 1
+
+
+class Replicates(NamedTuple):
+    """What one call returns for each device: power sums (leaves `[*leaf]`), and for each replicate and leaf of the
+    gradient its squared distance from the centre, its squared norm and its inner product with the truth (`[replicates,
+    leaves, 3]`)."""
+
+    powers: tuple[PyTree, ...]
+    scalars: np.ndarray
+
+
+class Program(NamedTuple):
+    """A compiled program with the shape of its work, and what compiling it took."""
+
+    executable: Callable
+    chunk: int
+    devices: tuple[jax.Device, ...]
+    order: int
+    compile_seconds: float
+
+
+def stream_key(seed: int, *names: str) -> PRNGKey:
+    """The key of the stream called `names`: a stable hash of the names, independent of any order of work."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return jax.random.fold_in(jax.random.key(seed), int.from_bytes(digest[:4], "big"))
+
+
+def check_key(key: PRNGKey) -> None:
+    """Raise `ValueError` for a key whose draws would depend on how replicates are batched."""
+    name = str(jax.random.key_impl(key))
+    if "rbg" in name:
+        raise ValueError(
+            f"The key is of the kind {name!r}, whose draws change with the batch under `vmap`; use `jax.random.key(seed, impl='threefry2x32')`."
+        )
+
+
+def single(
+    estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem, key: PRNGKey
+) -> tuple[PyTree, PyTree]:
+    """One replicate: a gradient of the problem and the statistics behind it."""
+    return problem.gradient(lambda k, dist, f: estimator.estimate(k, state, dist, f), key)
+
+
+def is_deterministic(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> bool:
+    """Whether no replicate reads its key (an exact gradient): then all are equal, and one need be run.
+
+    Under `vmap` over keys, an output declared unbatched is refused exactly when it depends on the key.
+    """
+    keys = jax.random.split(jax.random.key(0), 2)
+    try:
+        jax.eval_shape(jax.vmap(lambda key: single(estimator, state, problem, key)[0], out_axes=None), keys)
+    except ValueError:
+        return False
+    return True
+
+
+def warm_up(
+    estimator: AbstractEstimator, problem: AbstractProblem, key: PRNGKey, steps: int, batch: int = 32
+) -> PyTree:
+    """The state after `steps` adaptations, each to the average statistics of `batch` replicates; `None` for a stateless
+    estimator."""
+    key_init, key_steps = jax.random.split(jax.random.fold_in(key, WARM_UP))
+    state = estimator.init(key_init, problem.example()[0])
+    return state if state is None else _adapt(estimator, state, problem, key_steps, jnp.asarray(steps), batch)
+
+
+@eqx.filter_jit
+def _adapt(estimator, state, problem, key, steps, batch):
+    dynamic, static = eqx.partition(state, eqx.is_array)
+
+    def step(i, dynamic):
+        state = eqx.combine(dynamic, static)
+        keys = jax.random.split(jax.random.fold_in(key, i), batch)
+        stats = jax.vmap(lambda k: single(estimator, state, problem, k)[1])(keys)
+        stats = jax.tree.map(lambda s: jnp.mean(s, axis=0), stats)
+        return eqx.filter(estimator.adapt(state, stats), eqx.is_array)
+
+    return eqx.combine(jax.lax.fori_loop(0, steps, step, dynamic), static)
+
+
+def compiled(
+    estimator: AbstractEstimator,
+    state: PyTree,
+    problem: AbstractProblem,
+    key: PRNGKey,
+    *,
+    chunk: int | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+) -> Program:
+    """The program for this structure of estimator, state and problem, compiled on first use.
+
+    `compile_seconds` is what this call spent on tracing and compiling: zero for a structure seen before.
+    """
+    check_key(key)
+    arrays, static = eqx.partition((estimator, state, problem), eqx.is_array)
+    shapes = gradient_shape(estimator, state, problem)
+    chunk = chunk or default_chunk(estimator, problem, shapes)
+    devices = tuple(devices or jax.local_devices())
+    leaves, treedef = jax.tree.flatten(static)
+    avals = jax.tree.map(lambda a: (a.shape, str(a.dtype)), (arrays, key), is_leaf=eqx.is_array)
+    structure = treedef, tuple(leaves), str(avals), chunk, devices, jax.config.jax_enable_x64
+    if structure in _PROGRAMS:
+        return _PROGRAMS[structure]._replace(compile_seconds=0.0)
+    started = time.perf_counter()
+    order = 4 if sum(s.size for s in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2
+    executable = _compile(arrays, static, key, shapes, chunk, devices, order)
+    _PROGRAMS[structure] = Program(executable, chunk, devices, order, time.perf_counter() - started)
+    return _PROGRAMS[structure]
+
+
+_PROGRAMS: dict[tuple, Program] = {}
+
+
+def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> PyTree:
+    """Shapes and precisions of one gradient."""
+    return eqx.filter_eval_shape(lambda *a: single(*a)[0], estimator, state, problem, jax.random.key(0))
+
+
+def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree) -> int:
+    """How many replicates to compute together: a power of two, fewer for wide gradients and for many evaluations of
+    `f`."""
+    dist, _ = problem.example()
+    numbers = sum(s.size for s in jax.tree.leaves(shapes)) + estimator.evaluations(dist) * int(
+        np.prod(dist.event_shape)
+    )
+    return int(np.clip(2 ** int(np.log2(max(CHUNK_NUMBERS / numbers, 1))), 1, LARGEST_CHUNK))
+
+
+def _compile(arrays, static, key, shapes, chunk, devices, order):
+    local = functools.partial(_run_chunks, static, jax.config.jax_enable_x64, chunk, order)
+    with jax.enable_x64(True):
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        mesh = Mesh(np.array(devices), ("replicates",))
+        split, whole = PartitionSpec("replicates"), PartitionSpec()
+        sharded = jax.shard_map(
+            local, mesh=mesh, in_specs=(whole, whole, whole, whole, split, split), out_specs=split, check_vma=False
+        )
+        span = np.zeros(len(devices), np.int64)
+        return jax.jit(sharded).lower(arrays, key, zeros, zeros, span, span).compile()
+
+
+def _run_chunks(static, x64, chunk, order, arrays, key, centre, truth, start, stop):
+    """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk."""
+    estimator, state, problem = eqx.combine(arrays, static)
+
+    def replicate(index):
+        with jax.enable_x64(x64):
+            return single(estimator, state, problem, jax.random.fold_in(key, index))[0]
+
+    def trip(carry):
+        i, powers, scalars = carry
+        indices = start[0] + i * chunk + jnp.arange(chunk)
+        gradients = jax.vmap(replicate)(indices.astype(jnp.uint32))
+        deviations = jax.tree.map(lambda g, c: g - c[None], gradients, centre)
+        powers = tuple(
+            jax.tree.map(jnp.add, power, _power_sums(deviations, r, indices < stop[0]))
+            for r, power in enumerate(powers, start=1)
+        )
+        rows = [_row(g, d, t) for g, d, t in zip(*map(jax.tree.leaves, (gradients, deviations, truth)), strict=True)]
+        return i + 1, powers, jax.lax.dynamic_update_slice(scalars, jnp.stack(rows, axis=1), (i * chunk, 0, 0))
+
+    zeros = jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.float64), centre)
+    rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(jax.tree.leaves(centre)), 3), jnp.float32)
+    trips = (stop[0] - start[0] + chunk - 1) // chunk
+    _, powers, scalars = jax.lax.while_loop(
+        lambda carry: carry[0] < trips, trip, (jnp.zeros((), jnp.int64), (zeros,) * order, rows)
+    )
+    return jax.tree.map(lambda leaf: leaf[None], (powers, scalars))
+
+
+def _power_sums(deviations, power, valid):
+    """Sums over the valid replicates of a power of their deviations, leaf by leaf."""
+
+    def one(deviation):
+        wide = deviation.astype(jnp.float64)
+        return jnp.sum(jnp.where(valid.reshape(-1, *(1 for _ in wide.shape[1:])), wide**power, 0.0), axis=0)
+
+    return jax.tree.map(one, deviations)
+
+
+def _row(gradient, deviation, truth):
+    """Squared distance from the centre, squared norm, inner product with the truth: `[chunk, 3]`."""
+    flat, away = gradient.reshape(gradient.shape[0], -1), deviation.reshape(gradient.shape[0], -1)
+    rows = jnp.sum(away**2, axis=1), jnp.sum(flat**2, axis=1), flat @ truth.reshape(-1)
+    return jnp.stack(rows, axis=1).astype(jnp.float32)
+
+
+def run(program: Program, arrays: PyTree, key: PRNGKey, centre: PyTree, truth: PyTree, spans: list[tuple[int, int]]):
+    """Run one span of replicate indices on each device; yields `(span, Replicates)`. Spans are at most
+    `capacity(program)` long."""
+    padded = spans + [(0, 0)] * (len(program.devices) - len(spans))
+    start, stop = np.array(padded, np.int64).T
+    with jax.enable_x64(True):
+        powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
+    for d, (first, last) in enumerate(spans):
+        yield (first, last), Replicates(jax.tree.map(lambda leaf, d=d: leaf[d], powers), scalars[d, : last - first])
+
+
+def capacity(program: Program) -> int:
+    """The longest span that one call can take on one device."""
+    return TRIPS_PER_CALL * program.chunk

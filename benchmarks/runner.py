@@ -1,0 +1,126 @@
+"""Running cells: each is measured, judged and stored before the next begins; one that fails becomes a row and the
+others go on."""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from estimators import ESTIMATORS
+
+from . import environment
+from .harness import stream_key
+from .measurement import Incompatible, Measurement, hyperparameters, measure
+from .problems import PROBLEMS, Truth, mismatch
+from .records import Record, make_record
+from .specs import Spec, UserError
+from .suites import Cell
+
+WARM_UP_STEPS = 500
+
+
+class Plan(NamedTuple):
+    """What all cells of a run share."""
+
+    suite: str
+    seed: int
+    warm_up_steps: int = WARM_UP_STEPS
+
+    def identity(self, cell: Cell) -> dict:
+        """Everything that the numbers of a cell depend on, by which a resumed run knows it again."""
+        estimator = cell.estimator.create(ESTIMATORS)
+        return {
+            "suite": self.suite,
+            "problem": str(cell.problem),
+            "estimator": cell.estimator.name,
+            "hyperparameters": json.loads(hyperparameters(estimator)),
+            "replicates": cell.replicates,
+            "seed": self.seed,
+            "warm_up_steps": self.warm_up_steps,
+        }
+
+
+def check(cells: list[Cell]) -> dict[Cell, str]:
+    """Make every estimator and problem once; the reasons of those pairs that do not fit. Raises `UserError` for what
+    cannot be made."""
+    estimators = {spec: spec.create(ESTIMATORS) for spec in dict.fromkeys(cell.estimator for cell in cells)}
+    problems = {spec: spec.create(PROBLEMS) for spec in dict.fromkeys(cell.problem for cell in cells)}
+    reasons = {cell: mismatch(estimators[cell.estimator], problems[cell.problem]) for cell in cells}
+    return {cell: reason for cell, reason in reasons.items() if reason is not None}
+
+
+def run_cell(cell: Cell, plan: Plan, progress: Callable[[int], None] = lambda done: None) -> list[Record]:
+    """The records of one cell, whatever becomes of it."""
+    common = {
+        "suite": plan.suite,
+        "problem": str(cell.problem),
+        "estimator": cell.estimator.name,
+        "hyperparameters": hyperparameters(cell.estimator.create(ESTIMATORS)),
+        "seed": plan.seed,
+        "stream": f"{cell.problem}/{plan.seed}",
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+    }
+
+    def refused(status: str, reason: str) -> list[Record]:
+        return [make_record(**common, headline=True, replicates=cell.replicates, status=status, reason=reason)]
+
+    try:
+        measurement = _measure(cell, plan, progress)
+    except Incompatible as error:
+        return refused("incompatible", str(error))
+    except Exception as error:  # One broken estimator must not take the rest of a long run with it.
+        return refused("failed", f"{type(error).__name__}: {_first_line(error)}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((measurement.mean, measurement.variance))):
+        return refused("failed", "Some replicates were not finite, so that there are no moments.")
+    return [make_record(**common, **measurement.summary(part), status="ok") for part in measurement.parts]
+
+
+def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measurement:
+    return measure(
+        cell.estimator.create(ESTIMATORS),
+        problem_of(cell.problem),
+        stream_key(plan.seed, "problem", str(cell.problem)),
+        replicates=cell.replicates,
+        truth=truth_of(cell.problem),
+        warm_up_steps=plan.warm_up_steps,
+        progress=progress,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def problem_of(spec: Spec):
+    """The problem called `spec`, made once for the cells that follow each other on it."""
+    return spec.create(PROBLEMS)
+
+
+@functools.lru_cache(maxsize=4)
+def truth_of(spec: Spec) -> Truth | None:
+    """Its truth, worked out once."""
+    return problem_of(spec).truth()
+
+
+def run_all(
+    cells: list[Cell],
+    plan: Plan,
+    finished: Callable[[dict], list[Record] | None],
+    progress: Callable[[Cell, int], None],
+) -> Iterator[tuple[Cell, dict, list[Record], float]]:
+    """Cell, identity, records and seconds of each cell in turn; zero seconds for one that `finished` already has."""
+    for cell in cells:
+        identity = plan.identity(cell)
+        started = time.perf_counter()
+        held = finished(identity)
+        records = held if held is not None else run_cell(cell, plan, functools.partial(progress, cell))
+        yield cell, identity, records, 0.0 if held is not None else time.perf_counter() - started
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+__all__ = ["Plan", "UserError", "check", "run_all", "run_cell"]

@@ -1,0 +1,102 @@
+"""One `scorepath run`: the cells go in, a table comes out, and every finished cell is on disk before the next
+begins."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import environment
+from .records import to_line
+from .runner import Plan, check, run_all
+from .specs import UserError
+from .store import open_run
+from .suites import Cell
+
+
+def run_session(cells: list[Cell], arguments) -> int:
+    """Measure `cells` as the command line asks; the exit code."""
+    plan = Plan(arguments.suite or "", arguments.seed, arguments.warm_up)
+    reasons = check(cells)
+    if len(reasons) == len(cells):
+        raise UserError("; ".join(dict.fromkeys(reasons.values())))
+    if arguments.dry_run:
+        return _print_plan(cells, reasons)
+    store = (
+        open_run(arguments.out, {"suite": plan.suite, "seed": plan.seed}, _about(arguments)) if arguments.out else None
+    )
+    records = []
+    with _announcer(len(cells), quiet=not sys.stderr.isatty()) as announce:
+        finished = store.finished if store else lambda identity: None
+        for cell, identity, found, seconds in run_all(cells, plan, finished, announce.progress):
+            if store and seconds:
+                found = store.write(identity, found)
+            if arguments.json:
+                sys.stdout.writelines(map(to_line, found))
+                sys.stdout.flush()
+            records += found
+            announce.done(cell, found[0], seconds)
+    if store:
+        store.consolidate()
+    if not arguments.json:
+        from .tables import summary_table
+
+        Console().print(summary_table(records))
+    failed = sum(record["status"] == "failed" for record in records)
+    return 1 if failed and arguments.strict else 0
+
+
+def _about(arguments) -> dict:
+    command = ["scorepath", "run", *([arguments.suite] if arguments.suite else [])]
+    for name in ("estimators", "problems", "replicates"):
+        if getattr(arguments, name) is not None:
+            command += [f"--{name}", str(getattr(arguments, name))]
+    if arguments.seed:
+        command += ["--seed", str(arguments.seed)]
+    return {"command": " ".join(command), **environment.machine()}
+
+
+def _print_plan(cells: list[Cell], reasons: dict[Cell, str]) -> int:
+    for cell in cells:
+        print(f"{cell.estimator} on {cell.problem}: {reasons.get(cell) or f'{cell.replicates} replicates'}")
+    print(f"{len(cells)} cells, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
+    return 0
+
+
+class _announcer:
+    """Progress on standard error: a bar with the time that remains on a terminal, else one plain line a cell."""
+
+    def __init__(self, total: int, quiet: bool):
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
+        self.quiet, self.total, self.count, self.started = quiet, total, 0, time.perf_counter()
+        self.task = self.bar.add_task("", total=total)
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.bar.stop()
+
+    def progress(self, cell: Cell, done: int) -> None:
+        """Some replicates of a cell are done."""
+        self.bar.update(
+            self.task, description=f"{cell.estimator} on {cell.problem}", completed=self.count + done / cell.replicates
+        )
+
+    def done(self, cell: Cell, record: dict, seconds: float) -> None:
+        """A cell is finished."""
+        self.count += 1
+        self.bar.update(self.task, completed=self.count)
+        note = {"ok": record["verdict"], "failed": record["reason"], "incompatible": record["reason"]}[record["status"]]
+        spent = f"{seconds:.1f} s" if seconds else "found"
+        if self.quiet:
+            print(
+                f"[{self.count}/{self.total}] {cell.estimator} on {cell.problem}: {note} ({spent})",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif record["status"] == "failed":
+            self.bar.console.print(f"{cell.estimator} on {cell.problem}: {note}")

@@ -1,0 +1,144 @@
+"""Statistics of gradients: what a number must carry before it is printed.
+
+One estimate `G` has mean `m`, covariance `Sigma` and, against the truth `g`, bias `b = m - g`; `n` independent
+replicates are at hand.
+
+- Squared bias. `|mean - g|^2` has expectation `|b|^2 + tr Sigma / n`, so an unbiased estimator would look biased; `tr
+  Sigma / n` is taken off, and the result may be negative. Its variance is `4 b' Sigma b / n + 2 tr Sigma^2 / n^2`, both
+  terms estimated from block means.
+- Variance. `tr Sigma` is the mean of the squared deviations `q`; on the log scale its standard error is `sd(q) /
+  (mean(q) sqrt(n))`, which needs no normality (the chi-squared interval does, and gradients do not oblige), only a
+  fourth moment.
+- Tails. The Pareto shape of the largest `q` tells whether that fourth moment exists.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+# Two-sided normal quantile of every 95 % interval.
+Z95 = 1.959964
+# Arithmetic of the estimates resolves their mean to about this many units in the last place of one estimate's size.
+ROUNDING_UNITS = 64
+# A squared deviation whose tail has a shape above one half has no variance: no interval of a variance covers.
+HEAVY = 0.5
+
+
+class Bias(NamedTuple):
+    """The squared bias of a part of a gradient, and a family-wise test of its coordinates."""
+
+    squared: float
+    squared_se: float
+    max_z: float
+    p_value: float
+    min_detectable: float
+    covariance_norm: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """A 95 % interval of the squared bias."""
+        return self.squared - Z95 * self.squared_se, self.squared + Z95 * self.squared_se
+
+
+def bias(
+    offset: np.ndarray, variance: np.ndarray, blocks: np.ndarray, count: int, truth_se: np.ndarray, resolution: float
+) -> Bias:
+    """The bias of a mean against a truth.
+
+    `offset` is the mean minus the truth, `variance` and `truth_se` are per coordinate, all `[d]`; `blocks` are block
+    means of `G` up to a constant, `[b, d]`; `resolution` is the size of an offset that the arithmetic of the estimates
+    cannot tell from zero.
+    """
+    squared = float(np.sum(offset**2) - np.sum(variance) / count - np.sum(truth_se**2))
+    total_squared = covariance_squared_trace(blocks, count)
+    along = float(np.var(blocks @ offset, ddof=1)) * count / len(blocks) if len(blocks) > 1 else 0.0
+    signal = max(along - total_squared / count, 0.0) + float(np.sum(truth_se**2 * offset**2)) * count
+    squared_se = math.sqrt(4 * signal / count + 2 * total_squared / count**2 + 2 * float(np.sum(truth_se**4)))
+    error = np.sqrt(variance / count + truth_se**2)
+    z = np.abs(offset) / np.where(error + resolution > 0, np.hypot(error, resolution), 1.0)
+    max_z = float(z.max(initial=0.0))
+    coordinates = max(len(offset), 1)
+    p_value = float(-np.expm1(coordinates * np.log1p(-min(2 * stats.t.sf(max_z, max(count - 1, 1)), 1 - 1e-16))))
+    detectable = stats.norm.isf(0.025 / coordinates) + stats.norm.isf(0.2)
+    return Bias(
+        squared, squared_se, max_z, p_value, float(detectable * error.max(initial=0.0)), math.sqrt(total_squared)
+    )
+
+
+def covariance_squared_trace(blocks: np.ndarray, count: int) -> float:
+    """`tr Sigma^2`, unbiased, from block means `[b, d]` of `count / b` replicates each.
+
+    Differences of disjoint pairs of blocks are independent with covariance `2 Sigma b / count`; the expected square of
+    the inner product of two such differences is the squared Frobenius norm of that.
+    """
+    pairs = len(blocks) // 2
+    if pairs < 2:
+        return float(np.sum(np.var(blocks, axis=0)) ** 2 * count**2) if pairs else 0.0
+    differences = blocks[: 2 * pairs : 2] - blocks[1 : 2 * pairs : 2]
+    gram = differences @ differences.T
+    mean_square = (np.sum(gram**2) - np.sum(np.diag(gram) ** 2)) / (pairs * (pairs - 1))
+    return float(mean_square) * (count / len(blocks)) ** 2 / 4
+
+
+class Variance(NamedTuple):
+    """The trace of a covariance with its standard error and 95 % interval."""
+
+    trace: float
+    standard_error: float
+    low: float
+    high: float
+
+
+def variance(trace: float, square_sum: float, fourth_sum: float, count: int) -> Variance:
+    """`tr Sigma` with an interval on the log scale, from the sums of `q` and of `q^2`."""
+    if trace <= 0 or count < 2:
+        return Variance(max(trace, 0.0), 0.0, max(trace, 0.0), max(trace, 0.0))
+    mean = square_sum / count
+    spread = math.sqrt(max(fourth_sum / count - mean**2, 0.0) * count / (count - 1))
+    log_se = spread / (mean * math.sqrt(count))
+    return Variance(trace, trace * log_se, trace * math.exp(-Z95 * log_se), trace * math.exp(Z95 * log_se))
+
+
+def pareto_shape(tail: np.ndarray) -> float:
+    """The shape `k` of a generalised Pareto law fitted to the exceedances of `tail` over its smallest value; NaN if
+    they do not vary.
+
+    Zhang and Stephens' (2009) posterior-mean estimate with the weak prior towards 1/2 of Vehtari et al., Pareto
+    smoothed importance sampling, 2024.
+    """
+    ordered = np.sort(tail)
+    excess = ordered[1:] - ordered[0]
+    n = len(excess)
+    if n < 5 or excess[0] <= 0 and excess[n // 4] <= 0 or excess[-1] <= 0:
+        return math.nan
+    quartile = excess[max(int(n / 4 + 0.5) - 1, 0)]
+    grid = 30 + int(math.sqrt(n))
+    candidates = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quartile)
+    shapes = np.mean(np.log1p(-candidates[:, None] * excess[None]), axis=1)
+    profile = n * (np.log(-candidates / shapes) - shapes - 1)
+    weights = np.exp(profile - profile.max())
+    scale = np.sum(candidates * weights) / np.sum(weights)
+    return float((np.mean(np.log1p(-scale * excess)) * n + 5) / (n + 10))
+
+
+def verdict(
+    measured: Bias, unbiased: bool, scale: float, epsilon: float = 0.01, level: float = 1e-3
+) -> tuple[str, int | None]:
+    """A verdict on bias, and the number of replicates that would settle an undetermined one.
+
+    `scale` is what `epsilon` is relative to. `biased by design` is what the estimator declares; `biased` is a finding
+    at the family-wise `level`; `unbiased within eps` means that the whole 95 % interval of the bias lies below `epsilon
+    * scale`; anything else is `undetermined`.
+    """
+    if not unbiased:
+        return "biased by design", None
+    if measured.p_value < level:
+        return "biased", None
+    margin = (epsilon * scale) ** 2
+    if measured.interval[1] <= margin:
+        return "unbiased within eps", None
+    # One standard error more than the half-width, since the estimate itself will not be zero.
+    needed = (Z95 + 1) * math.sqrt(2) * measured.covariance_norm / margin if margin > 0 else math.inf
+    return "undetermined", math.ceil(needed) if math.isfinite(needed) else None

@@ -1,0 +1,140 @@
+"""Suites: named lists of cells that are run, reported and cited together.
+
+A suite is data: blocks of estimators, problems and a number of replicates. A pair that does not fit is still a cell,
+and becomes a row that says why.
+"""
+
+from typing import NamedTuple
+
+from estimators.registry import Registry
+
+from .specs import Spec, parse_list
+
+SUITES = Registry("suite", "scorepath.suites")
+
+DISCRETE = (
+    "score-function,moving-average-baseline,learned-baseline,optimal-baseline,leave-one-out,leave-one-out:num_samples=4,"
+    "rebar,relax,measure-valued,gumbel-softmax,straight-through,straight-through-gumbel-softmax,enumeration"
+)
+BINARY = f"{DISCRETE},arm,disarm"
+TEMPERATURES = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+CONTINUOUS = "score-function,moving-average-baseline,optimal-baseline,leave-one-out,leave-one-out:num_samples=4,measure-valued,pathwise"
+QUICK = "score-function,leave-one-out,optimal-baseline,rebar,disarm,gumbel-softmax,straight-through,straight-through-gumbel-softmax"
+
+
+class Block(NamedTuple):
+    """Every one of `estimators` on every one of `problems`."""
+
+    estimators: tuple[Spec, ...]
+    problems: tuple[Spec, ...]
+    replicates: int
+
+
+class Cell(NamedTuple):
+    """One estimator on one problem."""
+
+    estimator: Spec
+    problem: Spec
+    replicates: int
+
+
+class Suite(NamedTuple):
+    """A named list of blocks."""
+
+    name: str
+    description: str
+    blocks: tuple[Block, ...]
+
+    def cells(self) -> list[Cell]:
+        """The cells in order, problem by problem, each once."""
+        cells = [
+            Cell(e, p, block.replicates) for block in self.blocks for p in block.problems for e in block.estimators
+        ]
+        return list(dict.fromkeys(cells))
+
+
+def block(estimators: str, problems: str, replicates: int) -> Block:
+    """A block from two lists of specifications."""
+    return Block(tuple(parse_list(estimators)), tuple(parse_list(problems)), replicates)
+
+
+def grid(family: str, argument: str, values: list) -> str:
+    """The points of a family along one argument; `family` may fix others.
+
+    >>> grid("bernoulli-quadratic:target=0.45", "logit", [-2, 0])
+    'bernoulli-quadratic:target=0.45,logit=-2,bernoulli-quadratic:target=0.45,logit=0'
+    """
+    separator = "," if ":" in family else ":"
+    return ",".join(f"{family}{separator}{argument}={value}" for value in values)
+
+
+@SUITES.register("quick")
+def quick() -> Suite:
+    """The estimators everybody knows, on one toy and one VAE."""
+    return Suite(
+        "quick",
+        "Eight estimators of a discrete gradient on a toy and on a VAE, and three of a Gaussian one: a first look in under a minute.",
+        (
+            block(QUICK, "bernoulli-nonseparable", 20_000),
+            block(QUICK, "bernoulli-vae:checkpoint=early", 2_000),
+            block("score-function,measure-valued,pathwise", "gaussian-quadratic", 20_000),
+        ),
+    )
+
+
+@SUITES.register("toys")
+def toys() -> Suite:
+    """Every seed estimator on every family of toy expectations, with the grids that papers draw."""
+    targets = [grid(f"bernoulli-quadratic:target={target}", "logit", [-2, 0, 1]) for target in (0.45, 0.49, 0.499)]
+    binary = "bernoulli-rare,bernoulli-linear,bernoulli-parity,bernoulli-qubo,bernoulli-nonseparable,bernoulli-step"
+    quadratic = grid("categorical-quadratic", "dimension", [4, 8, 12])
+    gaussian = [
+        grid("gaussian-quadratic", "k", [-3, -1.5, 0, 1, 3]),
+        grid("gaussian-cosine", "k", [0.5, 1, 2, 5]),
+        grid("gaussian-exponential", "k", [0.1, 1, 10]),
+        grid("gaussian-step", "threshold", [0, 2]),
+        "gaussian-nonseparable",
+    ]
+    relaxations = ("gumbel-softmax", "straight-through-gumbel-softmax", "rebar")
+    sweep = ",".join(grid(name, "temperature", TEMPERATURES) for name in relaxations)
+    return Suite(
+        "toys",
+        "Every estimator on every family of toys, over the grids of the literature and what its degenerate toy hides.",
+        (
+            block(BINARY, ",".join([*targets, binary]), 20_000),
+            block(DISCRETE, f"{quadratic},categorical-nonseparable,categorical-linear,categorical-reward", 20_000),
+            block(CONTINUOUS, ",".join(gaussian), 20_000),
+            block(sweep, "bernoulli-nonseparable,categorical-nonseparable", 20_000),
+        ),
+    )
+
+
+@SUITES.register("vae")
+def vae() -> Suite:
+    """Gradients of evidence bounds on the 8x8 digits, at three frozen checkpoints."""
+    checkpoints = ["initial", "early", "late"]
+    return Suite(
+        "vae",
+        "Evidence-bound gradients of small VAEs on the 8x8 digits, exact truth, at three checkpoints of an exact-gradient trajectory.",
+        (
+            block(BINARY, grid("bernoulli-vae", "checkpoint", checkpoints), 5_000),
+            block(DISCRETE, grid("categorical-vae", "checkpoint", checkpoints), 5_000),
+            block(CONTINUOUS, grid("gaussian-vae", "checkpoint", checkpoints), 5_000),
+            block(
+                "score-function,leave-one-out,disarm",
+                grid("bernoulli-vae:kl=sampled", "checkpoint", checkpoints),
+                5_000,
+            ),
+            block(
+                "score-function,leave-one-out,pathwise",
+                grid("gaussian-vae:kl=sampled", "checkpoint", checkpoints),
+                5_000,
+            ),
+        ),
+    )
+
+
+@SUITES.register("paper")
+def paper() -> Suite:
+    """Everything."""
+    return Suite("paper", "The suites `toys` and `vae` together.", (*toys().blocks, *vae().blocks))

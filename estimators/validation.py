@@ -1,0 +1,19 @@
+"""Checks of hyper-parameters that more than one family makes.
+
+A numeric hyper-parameter is an array leaf, so under `jit` and `vmap` its value is not known; it was checked when the estimator was made.
+"""
+
+import equinox as eqx
+import jax
+import numpy as np
+
+
+def require_positive(estimator: eqx.Module, name: str) -> None:
+    """Raise `ValueError` unless the hyper-parameter `name` of `estimator` is positive; a value that is traced passes.
+
+    >>> from estimators import Quadrature
+    >>> require_positive(Quadrature(resolution=3), "resolution")
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{type(estimator).__name__}` needs `{name} > 0`, got {value}; give a positive number.")
