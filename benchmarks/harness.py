@@ -47,20 +47,40 @@ class Replicates(NamedTuple):
     scalars: np.ndarray
 
 
-class Program(NamedTuple):
-    """A compiled program with the shape of its work, and what compiling it took."""
+class Work(NamedTuple):
+    """The shape of a program's work: what one gradient is, whether no replicate reads its key, how many replicates are
+    computed together, on which devices, the highest power that is summed, and the precision of the estimates."""
 
-    executable: Callable
+    shapes: PyTree
+    deterministic: bool
     chunk: int
     devices: tuple[jax.Device, ...]
     order: int
+    x64: bool
+
+
+class Program(NamedTuple):
+    """A compiled program, its work, and the seconds that tracing and compiling it took."""
+
+    executable: Callable
+    work: Work
     compile_seconds: float
+
+    @property
+    def capacity(self) -> int:
+        """The longest span of replicates that one call takes on one device."""
+        return TRIPS_PER_CALL * self.work.chunk
 
 
 def stream_key(seed: int, *names: str) -> PRNGKey:
     """The key of the stream called `names`: a stable hash of the names, independent of any order of work."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     return jax.random.fold_in(jax.random.key(seed), int.from_bytes(digest[:4], "big"))
+
+
+def double_precision() -> bool:
+    """Whether estimates are traced in float64, as the caller has set JAX."""
+    return jnp.result_type(float) == jnp.float64
 
 
 def check_key(key: PRNGKey) -> None:
@@ -131,18 +151,26 @@ def compiled(
     """
     check_key(key)
     arrays, static = eqx.partition((estimator, state, problem), eqx.is_array)
-    shapes = gradient_shape(estimator, state, problem)
-    chunk = chunk or default_chunk(estimator, problem, shapes)
     devices = tuple(devices or jax.local_devices())
     leaves, treedef = jax.tree.flatten(static)
-    avals = jax.tree.map(lambda a: (a.shape, str(a.dtype)), (arrays, key), is_leaf=eqx.is_array)
-    structure = treedef, tuple(leaves), str(avals), chunk, devices, jax.config.jax_enable_x64
+    kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves((arrays, key))])
+    structure = treedef, tuple(leaves), kinds, chunk, devices, double_precision()
     if structure in _PROGRAMS:
         return _PROGRAMS[structure]._replace(compile_seconds=0.0)
     started = time.perf_counter()
-    order = 4 if sum(s.size for s in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2
-    executable = _compile(arrays, static, key, shapes, chunk, devices, order)
-    _PROGRAMS[structure] = Program(executable, chunk, devices, order, time.perf_counter() - started)
+    shapes = gradient_shape(estimator, state, problem)
+    work = Work(
+        shapes=shapes,
+        deterministic=is_deterministic(estimator, state, problem),
+        chunk=chunk or default_chunk(estimator, problem, shapes),
+        devices=devices,
+        order=4 if sum(s.size for s in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
+        x64=double_precision(),
+    )
+    with jax.enable_x64(True):
+        function, arguments = traceable(arrays, static, key, work)
+        executable = function.lower(*arguments).compile()
+    _PROGRAMS[structure] = Program(executable, work, time.perf_counter() - started)
     return _PROGRAMS[structure]
 
 
@@ -164,25 +192,25 @@ def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes
     return int(np.clip(2 ** int(np.log2(max(CHUNK_NUMBERS / numbers, 1))), 1, LARGEST_CHUNK))
 
 
-def _compile(arrays, static, key, shapes, chunk, devices, order):
-    local = functools.partial(_run_chunks, static, jax.config.jax_enable_x64, chunk, order)
-    with jax.enable_x64(True):
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        mesh = Mesh(np.array(devices), ("replicates",))
-        split, whole = PartitionSpec("replicates"), PartitionSpec()
-        sharded = jax.shard_map(
-            local, mesh=mesh, in_specs=(whole, whole, whole, whole, split, split), out_specs=split, check_vma=False
-        )
-        span = np.zeros(len(devices), np.int64)
-        return jax.jit(sharded).lower(arrays, key, zeros, zeros, span, span).compile()
+def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, tuple]:
+    """The program before it is compiled, and arguments of its shapes; to be used under `jax.enable_x64(True)`."""
+    local = functools.partial(_run_chunks, static, work)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), work.shapes)
+    mesh = Mesh(np.array(work.devices), ("replicates",))
+    split, whole = PartitionSpec("replicates"), PartitionSpec()
+    specs = (whole, whole, whole, whole, split, split)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    span = np.zeros(len(work.devices), np.int64)
+    return jax.jit(sharded), (arrays, key, zeros, zeros, span, span)
 
 
-def _run_chunks(static, x64, chunk, order, arrays, key, centre, truth, start, stop):
+def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk."""
     estimator, state, problem = eqx.combine(arrays, static)
+    chunk = work.chunk
 
     def replicate(index):
-        with jax.enable_x64(x64):
+        with jax.enable_x64(work.x64):
             return single(estimator, state, problem, jax.random.fold_in(key, index))[0]
 
     def trip(carry):
@@ -201,7 +229,7 @@ def _run_chunks(static, x64, chunk, order, arrays, key, centre, truth, start, st
     rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(jax.tree.leaves(centre)), 3), jnp.float32)
     trips = (stop[0] - start[0] + chunk - 1) // chunk
     _, powers, scalars = jax.lax.while_loop(
-        lambda carry: carry[0] < trips, trip, (jnp.zeros((), jnp.int64), (zeros,) * order, rows)
+        lambda carry: carry[0] < trips, trip, (jnp.zeros((), jnp.int64), (zeros,) * work.order, rows)
     )
     return jax.tree.map(lambda leaf: leaf[None], (powers, scalars))
 
@@ -226,14 +254,9 @@ def _row(gradient, deviation, truth):
 def run(program: Program, arrays: PyTree, key: PRNGKey, centre: PyTree, truth: PyTree, spans: list[tuple[int, int]]):
     """Run one span of replicate indices on each device; yields `(span, Replicates)`. Spans are at most
     `capacity(program)` long."""
-    padded = spans + [(0, 0)] * (len(program.devices) - len(spans))
+    padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
     start, stop = np.array(padded, np.int64).T
     with jax.enable_x64(True):
         powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
     for d, (first, last) in enumerate(spans):
         yield (first, last), Replicates(jax.tree.map(lambda leaf, d=d: leaf[d], powers), scalars[d, : last - first])
-
-
-def capacity(program: Program) -> int:
-    """The longest span that one call can take on one device."""
-    return TRIPS_PER_CALL * program.chunk

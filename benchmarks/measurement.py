@@ -1,6 +1,7 @@
 """Measuring: an estimator, a problem and a key go in, moments with intervals come out."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,9 +103,9 @@ def measure(
     key = fenced(key)
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
     state = harness.warm_up(estimator, problem, key, warm_up_steps)
-    deterministic = harness.is_deterministic(estimator, state, problem)
-    count = 1 if deterministic else replicates
     program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
+    # Replicates that do not read their keys are all equal, and one need be run.
+    count = 1 if program.work.deterministic else replicates
     moments, spreads, seconds = _accumulate(program, estimator, state, problem, key, count, truth, progress)
     dist, _ = problem.example()
     return Measurement(
@@ -118,8 +119,8 @@ def measure(
         warm_up_steps=0 if state is None else warm_up_steps,
         compile_seconds=program.compile_seconds,
         run_seconds=seconds / count,
-        batch=program.chunk * len(program.devices),
-        device=program.devices[0].device_kind,
+        batch=program.work.chunk * len(program.work.devices),
+        device=program.work.devices[0].device_kind,
         dtype=str(jax.tree.leaves(dist)[0].dtype),
     )
 
@@ -145,21 +146,19 @@ def reference_truth(
 def _accumulate(program, estimator, state, problem, key, replicates, truth, progress):
     """Moments and spreads of replicates `[0, replicates)`, and the seconds the program ran."""
     arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
-    shapes = harness.gradient_shape(estimator, state, problem)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-    target = zeros if truth is None else jax.tree.map(lambda t, s: np.asarray(t, s.dtype), truth.gradient, shapes)
-    pilot = min(PILOT, replicates, harness.capacity(program))
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), program.work.shapes)
+    target = zeros if truth is None else jax.tree.map(lambda t, z: np.asarray(t, z.dtype), truth.gradient, zeros)
+    pilot = min(PILOT, replicates, program.capacity)
     (_, first), *_ = harness.run(program, arrays, key, zeros, target, [(0, pilot)])
     centre = jax.tree.map(lambda s, z: (s / pilot).astype(z.dtype), first.powers[0], zeros)
 
-    moments = Moments.zero(centre, program.order)
+    moments = Moments.zero(centre, program.work.order)
     parts = _leaf_numbers(problem, zeros)
-    norms = {
-        name: np.sqrt(sum(np.sum(np.square(jax.tree.leaves(target)[i])) for i in ids)) for name, ids in parts.items()
-    }
+    squares = [float(np.sum(np.square(leaf, dtype=np.float64))) for leaf in jax.tree.leaves(target)]
+    norms = {name: math.sqrt(sum(squares[i] for i in ids)) for name, ids in parts.items()}
     spreads = {name: Spread() for name in parts}
     seconds = 0.0
-    for spans in _schedule(replicates, harness.capacity(program), len(program.devices)):
+    for spans in _schedule(replicates, program.capacity, len(program.work.devices)):
         started = time.perf_counter()
         results = list(harness.run(program, arrays, key, centre, target, [span for _, span in spans]))
         seconds += time.perf_counter() - started

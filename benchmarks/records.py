@@ -10,6 +10,7 @@ infinities: a number that is not finite is null.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ FIELDS: dict[str, Field] = {
     "relative_bias": Field(float, "sqrt(|bias_sq|) with the sign of bias_sq, over truth_norm"),
     "verdict": Field(str, "what the interval of the bias says: " + ", ".join(VERDICTS)),
     "epsilon": Field(float, "relative bias up to which an estimator counts as unbiased"),
-    "needed_replicates": Field(int, "replicates after which an undetermined verdict should be decided"),
+    "needed_replicates": Field(float, "replicates after which an undetermined verdict should be decided"),
     "variance": Field(float, "trace of the covariance of one whole estimate with all its samples"),
     "variance_se": Field(float, "standard error of variance"),
     "variance_ci_low": Field(float, "lower end of the 95 % interval of variance"),
@@ -94,7 +95,7 @@ FIELDS: dict[str, Field] = {
 
 _CHOICES = {"verdict": VERDICTS, "status": STATUSES}
 _JSON_FIELDS = ("hyperparameters", "versions")
-_WORDS = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
+_WORDS = {int: "an integer of 64 bits", float: "a finite number", bool: "true or false", str: "text"}
 _DTYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 
@@ -154,7 +155,9 @@ def validate(record: Mapping) -> None:
 
 
 def _fits(value, kind: type) -> bool:
-    return type(value) is kind and not (kind is float and not math.isfinite(value))
+    if type(value) is not kind:
+        return False
+    return math.isfinite(value) if kind is float else abs(value) < 2**63 if kind is int else True
 
 
 def _is_json_object(text: str) -> bool:
@@ -204,3 +207,12 @@ def problem_arguments(problem: str) -> dict[str, str]:
     """
     pieces = [piece.partition("=") for piece in problem.partition(":")[2].split(",") if piece]
     return {name: value for name, _, value in pieces}
+
+
+def safe_name(text: str, longest: int = 60) -> str:
+    """`text` as a part of a file name that any file system can hold.
+
+    >>> safe_name("bernoulli-quadratic:logit=-2,target=0.45")
+    'bernoulli-quadratic-logit=-2-target=0.45'
+    """
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "-", text)[:longest].strip(".-")

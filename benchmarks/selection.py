@@ -6,6 +6,7 @@ hyper-parameters are its *settings*, and are told apart by the hyper-parameters 
 
 import json
 import math
+import re
 from collections.abc import Hashable, Sequence
 
 import pandas as pd
@@ -69,6 +70,15 @@ def differing(items: Sequence[dict[str, Hashable]]) -> list[str]:
     names = sorted({name for item in items for name in item})
     told = [name for name in names if len({item.get(name) for item in items}) > 1]
     return [", ".join(f"{name} = {item[name]}" for name in told if name in item) for item in items]
+
+
+def brief(label: str) -> str:
+    """A label with the values of its settings and without their names.
+
+    >>> brief("gumbel-softmax (temperature = 0.5)")
+    'gumbel-softmax (0.5)'
+    """
+    return re.sub(r"[\w.]+ = ", "", label)
 
 
 def reading_order(*texts: str) -> tuple:

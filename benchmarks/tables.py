@@ -1,11 +1,11 @@
 """Tables: records as a paper prints them.
 
-One table shows one family of problems, which differ in their arguments only. What is too much to read is thinned evenly, and the caption says
-by how much; the CSV file has everything.
+One table shows one family of problems, which differ in their arguments only. What is too much to read is thinned evenly, and
+the caption says by how much; the CSV file has everything.
 
 A run tests many hypotheses of no bias. The p-value of a record is family-wise over its coordinates; over all records of a
-run the tables apply Holm's step-down correction, and mark a verdict of bias that it does not support. An estimator that declares to be
-biased is not tested.
+run the tables apply Holm's step-down correction, and mark a verdict of bias that it does not support. An estimator that
+declares to be biased is not tested.
 """
 
 import math
@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from .records import FIELDS, problem_arguments
+from .records import FIELDS, problem_arguments, safe_name
 from .selection import arrange, thin
 from .typesetting import MISSING, Table, duration, extent, with_interval
 
@@ -23,6 +23,8 @@ MOST_SETTINGS = 4
 MOST_NAMED = 3
 # Below this share of the squared norm of the truth, a variance or a squared bias is rounding.
 ROUNDING = 1e-12
+# A bias more than so many times the truth is given in the unit of the gradient.
+LARGEST_SHARE = 10.0
 
 COLUMNS = (
     "estimator",
@@ -73,8 +75,10 @@ def holm(p_values: pd.Series) -> pd.Series:
 
 
 def lowest(frame: pd.DataFrame, cost: str | None = None) -> pd.Series:
-    """Which variances, times `cost` if given, cannot be told from the lowest of their problem: their intervals overlap. Barred are exact gradients,
-    heavy tails and whatever is biased."""
+    """Which variances, times `cost` if given, cannot be told from the lowest of their problem: their intervals overlap.
+
+    Barred are exact gradients, heavy tails and whatever is biased.
+    """
     factor = frame[cost].astype(float) if cost else 1.0
     fair = ~(frame["exact"] | frame["heavy_tailed"] | frame["verdict"].isin(["biased", "biased by design"]))
     low, high = frame["variance_ci_low"] * factor, (frame["variance_ci_high"] * factor).where(fair)
@@ -83,7 +87,7 @@ def lowest(frame: pd.DataFrame, cost: str | None = None) -> pd.Series:
 
 
 def _table(name: str, frame: pd.DataFrame, parts: bool) -> Table:
-    shown, left_out = thin(frame, MOST_POINTS, MOST_SETTINGS)
+    shown, left_out = thin(frame, MOST_POINTS // 2 if parts else MOST_POINTS, MOST_SETTINGS)
     places = shown[["problem", "parameters"]].apply(lambda column: pd.factorize(column)[0])
     order = pd.concat([places, shown["variance"]], axis=1).sort_values([*places, "variance"], kind="stable").index
     shown = shown.loc[order].reset_index(drop=True)
@@ -93,7 +97,7 @@ def _table(name: str, frame: pd.DataFrame, parts: bool) -> Table:
     rows = [(*(row[column] for column in leading), *row_cells(row)) for _, row in shown.iterrows()]
     best = {"variance": lowest(shown), "variance × evaluations": lowest(shown, "evaluations")}
     bold = frozenset((row, columns.index(column)) for column, mark in best.items() for row in np.flatnonzero(mark))
-    return Table(name, caption(frame, left_out), columns, rows, bold)
+    return Table(safe_name(name), caption(frame, left_out), columns, rows, bold)
 
 
 def row_cells(row: pd.Series) -> tuple[str, ...]:
@@ -119,24 +123,26 @@ def verdict_text(row: pd.Series) -> str:
     return row["verdict"] if pd.isna(row["epsilon"]) else row["verdict"].replace("eps", f"{100 * row['epsilon']:.3g} %")
 
 
-def signed_root(value: float) -> float:
-    """The square root of `|value|` with the sign of `value`."""
-    return math.copysign(math.sqrt(abs(value)), value)
+def relative_bias(row: pd.Series) -> list[float] | None:
+    """The bias and the ends of its interval as shares of the norm of the truth, negative where the squared bias is; `None` if
+    it is unknown, or if the truth is so small beside them that a share says nothing."""
+    biases = absolute_bias(row)
+    known = pd.notna(row["truth_norm"]) and max(map(abs, biases)) <= LARGEST_SHARE * row["truth_norm"]
+    return [bias / row["truth_norm"] if bias else 0.0 for bias in biases] if known else None
 
 
-def relative_biases(row: pd.Series) -> list[float]:
-    """The bias and the ends of its interval as shares of the norm of the truth; negative where the squared bias is."""
-    squares = row[["bias_sq", "bias_sq_ci_low", "bias_sq_ci_high"]].astype(float)
-    norm = row["truth_norm"] if row["truth_norm"] > 0 else math.nan
-    return [signed_root(square) / norm for square in squares]
+def absolute_bias(row: pd.Series) -> list[float]:
+    """The bias and the ends of its interval, negative where the squared bias is; zero where it is rounding."""
+    squares = [row["bias_sq"], row["bias_sq_ci_low"], row["bias_sq_ci_high"]]
+    if row["exact"] and max(map(abs, squares)) <= ROUNDING * row["truth_norm"] ** 2:
+        return [0.0, 0.0, 0.0]
+    return [math.copysign(math.sqrt(abs(square)), square) for square in squares]
 
 
 def bias_text(row: pd.Series) -> str:
     """The relative bias in percent, with its interval."""
-    biases = relative_biases(row)
-    if row["exact"] and all(abs(bias) <= math.sqrt(ROUNDING) for bias in biases):
-        return "0"
-    return with_interval(*(100 * bias for bias in biases))
+    shares = relative_bias(row)
+    return MISSING if shares is None else with_interval(*(100 * share for share in shares))
 
 
 def notes(row: pd.Series) -> str:
@@ -144,34 +150,33 @@ def notes(row: pd.Series) -> str:
     found = []
     if row["heavy_tailed"]:
         found.append(f"heavy tails, k-hat {row['khat']:.2f}")
-    if pd.notna(row["needed_replicates"]):
-        found.append(f"needs {with_interval(float(row['needed_replicates']))} replicates")
-    if row["truth_norm"] == 0:
-        found.append(f"truth is zero, bias {with_interval(signed_root(row['bias_sq']))}")
+    if pd.notna(row["needed_replicates"]) and relative_bias(row):
+        found.append(f"needs {with_interval(row['needed_replicates'])} replicates")
+    if pd.notna(row["bias_sq"]) and relative_bias(row) is None:
+        found.append(f"truth {with_interval(row['truth_norm'])}, bias {with_interval(*absolute_bias(row))}")
     return "; ".join(found)
 
 
 def caption(frame: pd.DataFrame, left_out: str = "") -> str:
     """What the numbers of a family are and what stands behind them."""
     arguments = [problem_arguments(problem) for problem in frame["problem"].unique()]
-    common = [
-        f"{name} = {value}" for name, value in arguments[0].items() if all(a.get(name) == value for a in arguments)
-    ]
-    columns = ["problem", "estimator", "hyperparameters", "seed", "replicates"]
+    common = [f"{name} = {text}" for name, text in arguments[0].items() if all(a.get(name) == text for a in arguments)]
+    cells = len(frame.drop_duplicates(["problem", "estimator", "hyperparameters", "seed", "replicates"]))
+    what = {
+        name: extent(frame[name])
+        for name in ("parameters", "dim", "truth_kind", "replicates", "seed", "device", "dtype", "batch")
+    }
     sentences = [
-        f"{frame['family'].iat[0]}{' at ' + ', '.join(common) if common else ''}: gradient with respect to {extent(frame['parameters'])}"
-        f" ({extent(frame['dim'])} coordinates), truth: {extent(frame['truth_kind'])}.",
-        f"{extent(frame['replicates'])} replicates, seed {extent(frame['seed'])}, {len(frame.drop_duplicates(columns))} cells; {extent(frame['device'])},"
-        f" {extent(frame['dtype'])}, time per estimate in batches of {extent(frame['batch'])}.",
-        "Brackets are 95 % intervals; a bias is negative where its square was estimated to be.",
-        "Bold: not to be told from the lowest of its problem, biased and exact estimators left out.",
-        f"The run makes {frame['tests'].iat[0]:,} tests of no bias"
-        + (
-            ", one family under Holm's correction at 5 %; ‡ marks a verdict that it does not support."
-            if frame["unsupported"].any()
-            else ", one family under Holm's correction at 5 %."
-        ),
+        f"{frame['family'].iat[0]}{' at ' + ', '.join(common) if common else ''}: gradient with respect to {what['parameters']}, "
+        f"dimension {what['dim']}, truth: {what['truth_kind']}.",
+        f"{what['replicates']} replicates, seed {what['seed']}, {cells:,} cells, {what['device']}, {what['dtype']}; "
+        f"time for one estimate in batches of {what['batch']}.",
+        "Brackets are 95 % intervals; a bias is negative where the estimate of its square is.",
+        "Bold: not to be told from the lowest of its problem, exact and biased estimators left out.",
+        f"The run makes {frame['tests'].iat[0]:,} tests of no bias, one family under Holm's correction at {100 * SIGNIFICANCE:.0f} %.",
     ]
+    if frame["unsupported"].any():
+        sentences.append("‡ marks a verdict that this correction does not support.")
     if frame["heavy_tailed"].any():
         sentences.append(
             "† marks tails so heavy that the interval of the variance does not cover; such rows are never bold."

@@ -47,12 +47,13 @@ class Table(NamedTuple):
         return "\n".join(lines) + f"\n\n{self.caption}\n"
 
     def to_latex(self) -> str:
-        """A `table` environment with the rules of `booktabs`, in ASCII."""
+        """A `table` environment with the rules of `booktabs`, in ASCII, scaled down where it is wider than the text."""
         cells = [[latex(text) for text in row] for row in self.rows]
         for row, column in self.bold:
             cells[row][column] = rf"\textbf{{\boldmath {cells[row][column]}}}"
-        head = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering\footnotesize"]
+        head = [r"% needs \usepackage{booktabs, graphicx}", r"\begin{table}", r"\centering\footnotesize"]
         head += [rf"\caption{{{latex(self.caption)}}}", rf"\label{{tab:{self.name}}}"]
+        head += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
         form = "".join("l" if name in WORDS else "r" for name in self.columns)
         head += [
             rf"\begin{{tabular}}{{{form}}}",
@@ -61,7 +62,20 @@ class Table(NamedTuple):
             r"\midrule",
         ]
         body = [" & ".join(row) + r" \\" for row in cells]
-        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+        if self.columns[0] == "point":
+            body = _once_per_point(cells)
+        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]) + "\n"
+
+
+def _once_per_point(cells: list[list[str]]) -> list[str]:
+    """Rows in LaTeX with the first column printed where it changes, and a rule before."""
+    body, before = [], None
+    for first, *rest in cells:
+        if before is not None and first != before:
+            body.append(r"\midrule")
+        body.append(" & ".join(["" if first == before else first, *rest]) + r" \\")
+        before = first
+    return body
 
 
 def latex(text: str) -> str:
@@ -94,7 +108,7 @@ def with_interval(value: float, low: float = math.nan, high: float = math.nan) -
         return "0"
     exponent = math.floor(math.log10(largest))
     digits = _digits(exponent, high - low) if len(numbers) == 3 and high > low else 3
-    power = 0 if -3 <= exponent < 5 else exponent
+    power = 0 if -2 <= exponent < 4 else exponent
     decimals = max(power - exponent + digits - 1, 0)
     text = [_signed(number / 10.0**power, decimals) for number in numbers]
     brackets = f" [{text[1]}, {text[2]}]" if len(text) == 3 else ""
@@ -102,8 +116,10 @@ def with_interval(value: float, low: float = math.nan, high: float = math.nan) -
 
 
 def _digits(exponent: int, width: float) -> int:
-    """Significant digits for a number of the order `10**exponent`: an interval is at least four units of the last one wide."""
-    return min(max(exponent - math.floor(math.log10(width / 4)) + 1, 2), 4)
+    """Significant digits for a number of the order `10**exponent` whose interval is so wide: two or three, or four if the
+    ends of the interval would otherwise be equal."""
+    wanted, needed = (exponent - math.floor(math.log10(width / units)) + 1 for units in (4, 1))
+    return max(min(wanted, max(needed, 3), 4), 2)
 
 
 def _signed(number: float, decimals: int) -> str:
@@ -127,9 +143,10 @@ def duration(seconds: float) -> str:
 
 def extent(values: pd.Series) -> str:
     """The one value of a column, or its range: `1,000 to 2,000`; text is listed."""
-    known = sorted(values.dropna().unique())
+    known = list(values.dropna().unique())
     if not known:
         return "unknown"
     if isinstance(known[0], str):
         return ", ".join(known)
+    known.sort()
     return " to ".join(f"{value:,}" for value in dict.fromkeys((known[0], known[-1])))

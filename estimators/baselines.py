@@ -208,10 +208,10 @@ class OptimalBaseline(AbstractEstimator):
 
     For a sample $x$ of `dist` with score $s = \nabla \log p(x)$, and the means over all samples of the past,
 
-    $$\hat g_i = (f(x) - b_i)\, s_i, \qquad b_i = \overline{f s_i^2} \,/\, \overline{s_i^2}, \qquad b_i = 0 \text{ before any sample},$$
+    $$\hat g_i = (f(x) - b_i)\, s_i, \qquad b_i = \overline{f s_i^2} \,/\, \overline{s_i^2},$$
 
-    which tends to the minimiser $E[f s_i^2] / E[s_i^2]$ of the variance of $(f(x) - b_i)\, s_i$. It is not the mean of
-    `f`, which can be worse than no baseline at all.
+    with $b_i = 0$ before any sample; $b_i$ tends to the minimiser $E[f s_i^2] / E[s_i^2]$ of the variance of
+    $(f(x) - b_i)\, s_i$. It is not the mean of `f`, which can be worse than no baseline at all.
 
     Unbiased, because $b$ has not seen $x$; estimated from the same sample it would not be. Needs samples and `log_prob`
     only; one evaluation of `f`.

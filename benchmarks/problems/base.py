@@ -121,12 +121,12 @@ class Expectation(AbstractProblem):
 def exact_truth(problem: AbstractProblem, estimator: AbstractEstimator, kind: str) -> Truth:
     """The truth by an estimator of zero variance, run through the problem's own code in float64."""
     with jax.enable_x64(True):
+        return Truth(as_numpy(_exact_gradient(estimator, in_float64(problem))), kind)
 
-        @eqx.filter_jit
-        def run(problem: AbstractProblem) -> Gradient:
-            return problem.gradient(lambda key, dist, f: estimator.estimate(key, None, dist, f), jax.random.key(0))[0]
 
-        return Truth(as_numpy(run(in_float64(problem))), kind)
+@eqx.filter_jit
+def _exact_gradient(estimator: AbstractEstimator, problem: AbstractProblem) -> Gradient:
+    return problem.gradient(lambda key, dist, f: estimator.estimate(key, None, dist, f), jax.random.key(0))[0]
 
 
 def in_float64(tree: PyTree) -> PyTree:

@@ -3,10 +3,12 @@
     ELBO = E[log p(x | z)] - KL(q || p) = E[log p(x, z) - log q(z)],    z ~ q.
 
 `Reconstruction` and `LogWeight` are what the two forms leave to an estimator, `divergence` is what the first adds in closed form, and
-`evidence_bound` is the second form summed over all events. The sum shares no code with the estimators: it is the other route to every truth.
+`evidence_bound` is the second form summed over all events. The sum shares no code with the estimators: it is the other route to
+every truth.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -121,13 +123,12 @@ def _(dist: Categorical, nodes: int) -> Terms:
 
 @summation.register(Normal)
 def _(dist: Normal, nodes: int) -> Terms:
-    """Gauss-Legendre, a rule that has nothing in common with the trapezoidal one of `Normal.nodes`."""
-    line, lengths = HALF_WIDTH * np.stack(np.polynomial.legendre.leggauss(nodes))
-    axes = [np.arange(nodes)] * dist.loc.size
-    index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, *dist.loc.shape)
-    flat = tuple(range(1, index.ndim))
-    log_density = np.sum(-0.5 * line[index] ** 2 - 0.5 * np.log(2 * np.pi), axis=flat)
-    weights = np.prod(lengths[index], axis=flat) * np.exp(log_density)
-    events = dist.loc[None] + jnp.exp(dist.log_scale)[None] * jnp.asarray(line[index], dist.loc.dtype)
+    """Midpoints of `nodes` equal cells to a dimension, which converges as fast as the trapezoidal rule at other points."""
+    cell = 2 * HALF_WIDTH / nodes
+    line = cell * (np.arange(nodes) + 0.5) - HALF_WIDTH
+    noise = np.array(list(itertools.product(line, repeat=dist.loc.size)))
+    log_density = np.sum(-0.5 * noise**2 - 0.5 * np.log(2 * np.pi), axis=1)
+    weights = jnp.asarray(cell**dist.loc.size * np.exp(log_density), dist.loc.dtype)
+    stretched = jnp.exp(dist.log_scale)[None] * jnp.asarray(noise, dist.loc.dtype).reshape(-1, *dist.loc.shape)
     log_densities = jnp.asarray(log_density, dist.loc.dtype) - jnp.sum(dist.log_scale)
-    return Terms(events, jnp.asarray(weights, dist.loc.dtype), log_densities)
+    return Terms(dist.loc[None] + stretched, weights, log_densities)

@@ -1,7 +1,8 @@
-r"""Toy expectations over Gaussian variables, where pathwise, score-function and measure-valued gradients can be compared on one `f`.
+r"""Toy expectations over Gaussian variables: pathwise, score-function and measure-valued gradients of one `f`.
 
-With `x ~ N(loc, scale^2)` and gradients with respect to `loc` and `log_scale`, every truth but one is a closed form. The three costs of
-Mohamed et al., Monte Carlo gradient estimation in machine learning, 2020, section 3, arXiv:1906.10652, have the expectations
+With `x ~ N(loc, scale^2)` and gradients with respect to `loc` and `log_scale`, every truth but one is a closed form.
+The three costs of Mohamed et al., Monte Carlo gradient estimation in machine learning, 2020, section 3,
+arXiv:1906.10652, have the expectations
 
 $$E (x - k)^2 = (\mu - k)^2 + \sigma^2, \quad E \cos k x = \cos(k \mu)\, e^{-k^2 \sigma^2 / 2}, \quad
 E\, e^{-k x^2} = c^{-1/2} e^{-k \mu^2 / c}, \; c = 1 + 2 k \sigma^2,$$
@@ -84,8 +85,11 @@ def cosine_truth(dist: Normal, f: Cosine) -> Normal:
 
 @jax.jit
 def bump_truth(dist: Normal, f: Bump) -> Normal:
-    """With `c = 1 + 2 k scale^2`, `E[f(x)] = prod_i c_i^(-1/2) exp(-k loc_i^2 / c_i)`, whose logarithm has the derivatives
-    `-2 k loc / c` along `loc`, and along `log_scale`, since `c` has `2 (c - 1)` there, `(2 k loc^2 / c - 1) (c - 1) / c`."""
+    """With `c = 1 + 2 k scale^2`, `E[f(x)] = prod_i c_i^(-1/2) exp(-k loc_i^2 / c_i)`.
+
+    The logarithm of this has the derivatives `-2 k loc / c` along `loc` and, since the derivative of `c` is
+    `2 (c - 1)` there, `(2 k loc^2 / c - 1) (c - 1) / c` along `log_scale`.
+    """
     c = 1 + 2 * f.k * dist.scale**2
     mean = jnp.exp(jnp.sum(-f.k * dist.loc**2 / c - jnp.log(c) / 2))
     return Normal(-2 * f.k * dist.loc / c * mean, (2 * f.k * dist.loc**2 / c - 1) * (c - 1) / c * mean)
@@ -93,7 +97,7 @@ def bump_truth(dist: Normal, f: Bump) -> Normal:
 
 @jax.jit
 def step_truth(dist: Normal, f: Step) -> Normal:
-    """With `a = (loc - threshold) / scale`, `P(x >= threshold) = Phi(a)`; the derivatives are `phi(a) / scale` and `-a phi(a)`."""
+    """`phi(a) / scale` and `-a phi(a)`, for `P(x >= threshold) = Phi(a)` with `a = (loc - threshold) / scale`."""
     a = (dist.loc - f.threshold) / dist.scale
     density = jnp.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
     return Normal(density / dist.scale, -a * density)
@@ -103,8 +107,8 @@ def step_truth(dist: Normal, f: Step) -> Normal:
 def gaussian_quadratic(k: Number = -1.5, loc: Number = 1.0, scale: Number = 1.0, dimension: int = 1) -> Expectation:
     """`f(x) = sum_i (x_i - k)^2`, the first cost of Mohamed et al. (figure 2), whose `k` runs from -3 to 3.
 
-    The ranking depends on `a = loc - k`: along `loc` the pathwise variance is `4 scale^2`, that of the coupled measure-valued derivative
-    `(16 / pi - 4) a^2`, and that of the score function grows as `a^4`.
+    The ranking depends on `a = loc - k`: along `loc` the pathwise variance is `4 scale^2`, that of the coupled
+    measure-valued derivative `(16 / pi - 4) a^2`, and that of the score function grows as `a^4`.
     """
     dist = normal("gaussian-quadratic", dimension, loc, scale)
     return Expectation(dist, SquaredDistance(k), quadratic_truth)
@@ -114,8 +118,8 @@ def gaussian_quadratic(k: Number = -1.5, loc: Number = 1.0, scale: Number = 1.0,
 def gaussian_cosine(k: Number = 2.0, loc: Number = 1.0, scale: Number = 1.0, dimension: int = 1) -> Expectation:
     """`f(x) = sum_i cos(k x_i)`, a cost of Mohamed et al. (figure 3), whose `k` runs from 0.5 to 5.
 
-    `f` is bounded and its derivative is not: the pathwise variance along `loc` is a twelfth of the score function's at `k = 0.5`, and more
-    than four times as large at `k = 2`.
+    The values of `f` are bounded by 1 and its derivative by `k`: the pathwise variance along `loc` is a twelfth of the
+    score function's at `k = 0.5`, and more than four times as large at `k = 2`.
     """
     return Expectation(normal("gaussian-cosine", dimension, loc, scale), Cosine(k), cosine_truth)
 
@@ -124,7 +128,8 @@ def gaussian_cosine(k: Number = 2.0, loc: Number = 1.0, scale: Number = 1.0, dim
 def gaussian_exponential(k: Number = 1.0, loc: Number = 1.0, scale: Number = 1.0, dimension: int = 1) -> Expectation:
     """`f(x) = exp(-k sum_i x_i^2)`, a cost of Mohamed et al. (figure 3), whose `k` runs from 0.1 to 10.
 
-    A bump that narrows as `k` grows until hardly any sample meets it. In more than one dimension it is a product, which is not separable.
+    A bump that narrows as `k` grows until hardly any sample meets it. In more than one dimension it is a product, which
+    is not separable.
     """
     if k < 0:
         raise ValueError(f"`gaussian-exponential` needs `k >= 0`, got {k}; its expectation need not be finite below.")
@@ -137,7 +142,7 @@ def gaussian_nonseparable(
 ) -> Expectation:
     """`f(x) = (sum_i w_i x_i - target)^2` with weights in proportion to 1, 2, ..., D that sum to one.
 
-    One number is learned from `f` for every `2 D` parameters: the variance of the score function grows with the dimension, and a
+    One value of `f` has to serve `2 D` parameters: the score function blames each coordinate for all the others, and a
     measure-valued derivative needs `4 D` evaluations.
     """
     dist = normal("gaussian-nonseparable", dimension, loc, scale)
@@ -159,8 +164,8 @@ def gaussian_rosenbrock(steepness: Number = 100.0, loc: Number = 0.0, scale: Num
 def gaussian_step(threshold: Number = 0.0, loc: Number = 1.0, scale: Number = 1.0, dimension: int = 1) -> Expectation:
     """`f(x) = sum_i 1[x_i >= threshold]`.
 
-    The derivative of `f` is zero wherever it exists, so a pathwise estimate would be zero too; pathwise is refused. A threshold far from
-    `loc` makes it a rare event.
+    The derivative of `f` is zero wherever it exists, so a pathwise estimate would be zero too; pathwise is refused. A
+    threshold far from `loc` makes it a rare event.
     """
     return Expectation(normal("gaussian-step", dimension, loc, scale), Step(threshold), step_truth)
 

@@ -1,10 +1,12 @@
 """Toy expectations over Bernoulli variables, from the one-line classic to what it hides.
 
-The scalar quadratic of REBAR and RELAX is degenerate: a constant baseline takes away all the variance of the score function, and at logit 0
-straight-through is exact. Hence the asymmetric logits, the non-separable objectives and the many dimensions beside it.
+The scalar quadratic of REBAR and RELAX is degenerate: a constant baseline takes away all the variance of the score
+function, and at logit 0 straight-through is exact. Hence the asymmetric logits, the non-separable objectives and the
+many dimensions beside it.
 
-Two identities for independent variables with means `m` and variances `v` are the closed forms here: `E[f(x)] = f(m)` if `f` is affine in
-each variable (multilinear), and `E[f(x)] = f(m) + 1/2 sum_i f_ii v_i` if it is quadratic with second derivatives `f_ii`.
+Two identities for independent variables with means `m` and variances `v` are the closed forms here: `E[f(x)] = f(m)` if
+`f` is affine in each variable (multilinear), and `E[f(x)] = f(m) + 1/2 sum_i f_ii v_i` if it is quadratic with second
+derivatives `f_ii`.
 """
 
 import equinox as eqx
@@ -108,8 +110,8 @@ def rising_weights(dimension: int) -> np.ndarray:
 def standard_normals(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     """Arrays of standard normal numbers, drawn in this order.
 
-    From NumPy's legacy generator, whose stream is frozen as that of `default_rng` is not: these numbers are part of a problem's definition,
-    which must not change.
+    From NumPy's legacy generator, whose stream is frozen as that of `default_rng` is not: these numbers are part of a
+    problem's definition, which must not change.
     """
     generator = np.random.RandomState(seed)
     return [generator.standard_normal(shape) for shape in shapes]
@@ -146,8 +148,8 @@ def bernoulli_quadratic(target: Number = 0.45, logit: Number = 0.0) -> Expectati
 
     The toy of REBAR (target 0.45) and RELAX (0.499), where the gradient is `p (1 - p) (1 - 2 target)`.
 
-    **References:** Tucker et al., REBAR, 2017, arXiv:1703.07370. Grathwohl et al., Backpropagation through the void, 2018,
-    arXiv:1711.00123.
+    **References:** Tucker et al., REBAR, 2017, arXiv:1703.07370. Grathwohl et al., Backpropagation through the void,
+    2018, arXiv:1711.00123.
     """
     return Expectation(Bernoulli(logits=[logit]), SquaredDistance(target))
 
@@ -156,11 +158,13 @@ def bernoulli_quadratic(target: Number = 0.45, logit: Number = 0.0) -> Expectati
 def bernoulli_rare(logit: Number = -4.0) -> Expectation:
     """Three variables of one logit and `f(b) = sum_i (b_i - t_i)^2` with targets 0.6, 0.51, 0.48.
 
-    At logit -4 all three are 0 in 95 % of the samples, so that what distinguishes events is seldom seen and estimates have a heavy tail.
-    The toy of Liu et al. and of Kool et al., who tie the three logits: their gradient is the sum of the three here, -0.045 at logit 0.
+    At logit -4 all three are 0 in 95 % of the samples, so that what distinguishes events is seldom seen and estimates
+    have a heavy tail. The toy of Liu et al. and of Kool et al., who tie the three logits: their gradient is the sum of
+    the three here, -0.045 at logit 0.
 
-    **References:** Liu et al., Rao-Blackwellized stochastic gradients for discrete distributions, 2019, arXiv:1810.04777. Kool, van
-    Hoof and Welling, Estimating gradients for discrete random variables by sampling without replacement, 2020, arXiv:2002.06043.
+    **References:** Liu et al., Rao-Blackwellized stochastic gradients for discrete distributions, 2019,
+    arXiv:1810.04777. Kool, van Hoof and Welling, Estimating gradients for discrete random variables by sampling without
+    replacement, 2020, arXiv:2002.06043.
     """
     return Expectation(Bernoulli(logits=[logit] * 3), SquaredDistance([0.6, 0.51, 0.48]))
 
@@ -169,21 +173,23 @@ def bernoulli_rare(logit: Number = -4.0) -> Expectation:
 def bernoulli_separable(dimension: int = 200, target: Number = 0.499, power: Number = 2.0) -> Expectation:
     """Many variables and `f(b) = 1/D sum_i |b_i - target|^power`, at logits from -1.5 to 1.
 
-    What one bit does is drowned in the noise of the others unless the estimator sees that `f` is a sum. Power 2 is the quadratic of Double
-    CV (target 0.499); powers 1.5, 2 and 3 with target 0.45 and 128 bits are the polynomial programming of ReinMax.
+    What one bit does is drowned in the noise of the others unless the estimator sees that `f` is a sum. Power 2 is the
+    quadratic of Double CV (target 0.499); powers 1.5, 2 and 3 with target 0.45 and 128 bits are the polynomial
+    programming of ReinMax.
 
-    **References:** Titsias and Shi, Double control variates for gradient estimation in discrete latent variable models, 2022,
-    arXiv:2111.05300. Liu et al., Bridging discrete and backpropagation, 2023, arXiv:2304.08612.
+    **References:** Titsias and Shi, Double control variates for gradient estimation in discrete latent variable models,
+    2022, arXiv:2111.05300. Liu et al., Bridging discrete and backpropagation, 2023, arXiv:2304.08612.
     """
     return Expectation(spread_bits("bernoulli-separable", dimension), MeanPower(target, power), separable_truth)
 
 
 @PROBLEMS.register("bernoulli-nonseparable")
 def bernoulli_nonseparable(dimension: int = 4, target: Number = 0.5) -> Expectation:
-    """`f(b) = (sum_i w_i b_i - target)^2` with weights in proportion to 1, 2, ..., D that sum to one, at logits from -1.5 to 1.
+    """`f(b) = (sum_i w_i b_i - target)^2` with weights in proportion to 1, 2, ..., D that sum to one.
 
-    What a bit is worth depends on the others and the gradient has both signs, so that no constant baseline takes the variance away; and as
-    `f` is not multilinear, straight-through is biased. Its truth is exact in any dimension.
+    The logits run from -1.5 to 1. What a bit is worth depends on the others and the gradient has both signs, so that no
+    constant baseline takes the variance away; and as `f` is not multilinear, straight-through is biased. Its truth is
+    exact in any dimension.
     """
     dist = spread_bits("bernoulli-nonseparable", dimension)
     return Expectation(dist, WeightedSquare(rising_weights(dimension), target), quadratic_truth)
@@ -193,7 +199,8 @@ def bernoulli_nonseparable(dimension: int = 4, target: Number = 0.5) -> Expectat
 def bernoulli_qubo(dimension: int = 6, seed: int = 0) -> Expectation:
     """`f(b) = b^T Q b`, `Q = (G + G^T) / 2` with `G` standard normal, at logits from -1.5 to 1.
 
-    Quadratic unconstrained binary optimisation: all bits interact, with either sign. `Q` depends on `dimension` and `seed` alone.
+    Quadratic unconstrained binary optimisation: all bits interact, with either sign. `Q` depends on `dimension` and
+    `seed` alone.
     """
     dist = spread_bits("bernoulli-qubo", dimension)
     (normals,) = standard_normals(seed, (dimension, dimension))
@@ -202,9 +209,10 @@ def bernoulli_qubo(dimension: int = 6, seed: int = 0) -> Expectation:
 
 @PROBLEMS.register("bernoulli-linear")
 def bernoulli_linear(dimension: int = 4) -> Expectation:
-    """`f(b) = sum_i w_i b_i` with weights -1, 2, -3, 4, ..., at logits from -1.5 to 1; the gradient is `p_i (1 - p_i) w_i`.
+    """`f(b) = sum_i w_i b_i` with weights -1, 2, -3, 4, ..., at logits from -1.5 to 1.
 
-    Straight-through is exact here, sample by sample; a relaxation is not, because the mean of a relaxed bit is not `p`.
+    The gradient is `p_i (1 - p_i) w_i`. Straight-through is exact here, sample by sample; a relaxation is not, because
+    the mean of a relaxed bit is not `p`.
     """
     steps = np.arange(1, dimension + 1)
     return Expectation(spread_bits("bernoulli-linear", dimension), Affine(steps * (-1.0) ** steps), multilinear_truth)
@@ -212,10 +220,11 @@ def bernoulli_linear(dimension: int = 4) -> Expectation:
 
 @PROBLEMS.register("bernoulli-parity")
 def bernoulli_parity(dimension: int = 4) -> Expectation:
-    """`f(b) = prod_i (1 - 2 b_i)`, at logits from -1.5 to 1; the gradient is `-2 p_i (1 - p_i) prod_{j != i} (1 - 2 p_j)`.
+    """`f(b) = prod_i (1 - 2 b_i)`, at logits from -1.5 to 1.
 
-    `f` is +-1 and no bit tells anything without all the others, so baselines and local expectations have nothing to hold on to. It is
-    multilinear, so straight-through is unbiased; the gradient fades exponentially with the dimension.
+    The gradient is `-2 p_i (1 - p_i) prod_{j != i} (1 - 2 p_j)` and fades exponentially with the dimension. `f` is 1 or
+    -1, and no bit tells anything without all the others, so a baseline has nothing to hold on to. `f` is multilinear,
+    so straight-through is unbiased.
     """
     return Expectation(spread_bits("bernoulli-parity", dimension), Parity(), multilinear_truth)
 
@@ -224,7 +233,7 @@ def bernoulli_parity(dimension: int = 4) -> Expectation:
 def bernoulli_step(dimension: int = 4, threshold: Number = 2.0) -> Expectation:
     """`f(b) = 1 if sum_i b_i >= threshold, else 0`, at logits from -1.5 to 1.
 
-    A reward without a derivative: relaxations and straight-through are refused, and what remains must do with values on the support.
-    The truth is a sum over the support, so at most 16 bits have one.
+    A reward without a derivative: relaxations and straight-through are refused, and what remains must do with values on
+    the support. The truth is a sum over the support, so at most 16 bits have one.
     """
     return Expectation(spread_bits("bernoulli-step", dimension), AtLeast(threshold))

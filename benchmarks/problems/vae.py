@@ -40,9 +40,9 @@ RESOLUTION = 97
 class VariationalAutoencoder(AbstractProblem):
     """The gradient of the mean evidence bound of a batch of binary images, to be followed upwards.
 
-    `kl` says who takes care of the divergence: with `"analytic"`, its exact gradient is added to the estimate for the reconstruction; with
-    `"sampled"`, it is inside `f`. The gradient has two parts: `distribution`, with respect to the leaves of the datapoints' `q`, stacked along a
-    leading axis and each divided by the size of the batch; and `encoder`, with respect to the encoder's arrays.
+    `kl` says who takes care of the divergence: with `"analytic"`, its exact gradient is added to the estimate for the
+    reconstruction; with `"sampled"`, it is inside `f`. The gradient has two parts: `distribution`, with respect to the leaves of the
+    datapoints' `q`, stacked along a leading axis and each divided by the size of the batch; and `encoder`, with respect to its arrays.
     """
 
     encoder: Callable[[Image], AbstractDistribution]
@@ -97,11 +97,11 @@ class VariationalAutoencoder(AbstractProblem):
             return exact_truth(self, Quadrature(RESOLUTION), "quadrature")
         return None
 
-    def elbo(self, nodes: int = 64) -> Scalar:
+    def elbo(self, nodes: int = 96) -> Scalar:
         """The exact mean evidence bound of the batch, in nats, differentiable in every array of the problem."""
         return self.elbo_at(self.posteriors(), nodes)
 
-    def elbo_at(self, dists: AbstractDistribution, nodes: int = 64) -> Scalar:
+    def elbo_at(self, dists: AbstractDistribution, nodes: int = 96) -> Scalar:
         """The same at any stacked `dists`; `nodes` to a dimension where it is an integral."""
         bounds = jax.vmap(lambda dist, image: evidence_bound(dist, self.decoder, self.prior, image, nodes))
         return jnp.mean(bounds(dists, self.images))

@@ -25,7 +25,8 @@ def as_floating(value) -> Array:
     """`value` as a floating array; integers become the default float. Makes numbers traced leaves, not static
     fields."""
     array = jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    # The cast to its own type drops JAX's weak type: 0, 0.5 and np.float64(0.5) share one program.
+    return array.astype(array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else float)
 
 
 class AbstractDistribution(eqx.Module):

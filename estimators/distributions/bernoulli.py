@@ -61,7 +61,9 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentia
 
     def conditional(self, x: Event, noise: Noise) -> Noise:
         sign = 2 * x - 1
-        return sign * jax.nn.softplus(noise + jax.nn.softplus(sign * self.logits))
+        size = jax.nn.softplus(noise + jax.nn.softplus(sign * self.logits))
+        # The least noise underflows at a large logit, and zero would round to failure whatever `x`.
+        return sign * jnp.maximum(size, jnp.finfo(noise.dtype).tiny)
 
     def relax(self, z: Noise, temperature: Scalar) -> Event:
         return jax.nn.sigmoid(z / temperature)

@@ -71,7 +71,8 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferent
     def conditional(self, x: Event, noise: Noise) -> Noise:
         top = jnp.sum(x * noise, axis=-1, keepdims=True)
         rest = -jnp.logaddexp(-(self.log_probs + noise), jnp.broadcast_to(-top, noise.shape))
-        return jnp.where(x > 0, top, rest)
+        # The difference may round to zero, and of tied categories the first would win, be it `x` or not.
+        return jnp.where(x > 0, top, jnp.minimum(rest, jnp.nextafter(top, -jnp.inf)))
 
     def relax(self, z: Noise, temperature: Scalar) -> Event:
         return jax.nn.softmax(z / temperature)

@@ -1,7 +1,7 @@
 """A Bernoulli whose randomness is written by the test, so that an estimator can be summed or integrated over it.
 
-An estimate is a deterministic function of what `dist` draws. Let the test write the draws, make an estimate of each, weight it by its
-probability, and the mean and the variance of the estimator come out to rounding, without a threshold:
+An estimate is a deterministic function of what `dist` draws. Let the test write the draws, make an estimate of each,
+weight it by its probability, and the mean and the variance of the estimator come out to rounding, without a threshold:
 
     events, probabilities = outcomes(logits)
     grads, stats = prescribed_estimates(estimator, None, logits, events[:, None], keys, f)
@@ -23,10 +23,11 @@ from estimators.objectives import Objective
 
 
 class PrescribedBernoulli(Bernoulli):
-    """A Bernoulli whose `sample` and `noise` return `draws[i]` for the key with the words `words[i]`, and NaN for any other key.
+    """A Bernoulli whose `sample` and `noise` return `draws[i]` for the key of the words `words[i]`, and NaN for others.
 
-    All else (`log_prob`, `perturb`, `weak_derivative`, ...) is that of `Bernoulli`. A draw is made outside the function that an estimator
-    differentiates, so the two extra leaves have gradient zero: compare `.logits` only.
+    All else (`log_prob`, `perturb`, `weak_derivative`, ...) is that of `Bernoulli`. A draw is made outside the function
+    that an estimator differentiates, so the two extra leaves have gradient zero: compare `.logits` only. An estimator
+    that reads the leaves of `dist` itself (a learned baseline) would see its own draws here, and needs another way.
     """
 
     draws: Float[Array, "draws *variables"]
@@ -51,14 +52,15 @@ def prescribe(
 ) -> PrescribedBernoulli:
     """A Bernoulli that yields `draws[i]` (an event to `sample`, noise to `noise`) for the key `keys[i]`.
 
-    With one draw `keys` may be left out, and every key yields it. With more, they are the keys that the estimator will hand to `dist`: for
-    one that draws `n` samples from `jax.random.key(0)`, they are `jax.random.split(jax.random.key(0), n)`. Make that key twice, once
-    here and once for the estimator, lest the check of key reuse object.
+    With one draw `keys` may be left out, and every key yields it. With more, they are the keys that the estimator will
+    hand to `dist`: for one that draws `n` samples from `jax.random.key(0)`, they are
+    `jax.random.split(jax.random.key(0), n)`. Make that key twice, once here and once for the estimator, lest the check
+    of key reuse object.
     """
     if keys is None:
         assert draws.shape[0] == 1, "Several draws need the keys that fetch them."
         return PrescribedBernoulli(logits, draws, jnp.zeros((1, 0)))
-    # Words of a key are 32-bit integers: exact in float64, and a floating leaf does not upset `jax.grad` over the whole module.
+    # Words of a key are 32-bit integers: exact in float64, and a floating leaf does not upset `jax.grad` over `dist`.
     return PrescribedBernoulli(logits, draws, jax.random.key_data(keys).astype(jnp.float64))
 
 
@@ -71,9 +73,10 @@ def prescribed_estimates(
     f: Objective,
     keys: Key[Array, "draws"] | None = None,
 ) -> tuple[Float[Array, "cases *variables"], PyTree]:
-    """For each case, the gradient in the logits and the statistics of the estimate that `draws[case]` makes from `jax.random.key(0)`.
+    """For each case, the gradient in the logits and the statistics of the estimate that `draws[case]` makes.
 
-    Compiled once for each structure of the arguments: let `f` be a function of the module level, or a module with array leaves.
+    The estimator's key is `jax.random.key(0)`. Compiled once for each structure of the arguments: let `f` be a function
+    of the module level, or a module with array leaves.
     """
 
     def one(draws):
@@ -106,7 +109,7 @@ def _exact_gradient(logits, events, f):
 
 
 def exact_gradient(logits: np.ndarray, f: Objective) -> np.ndarray:
-    """The gradient of `E[f(x)]` in the logits by automatic differentiation of the sum over all events: no score function in it."""
+    """The gradient of `E[f(x)]` in the logits: the sum over all events, differentiated. No score function is in it."""
     return np.asarray(_exact_gradient(jnp.asarray(logits), jnp.asarray(outcomes(logits)[0]), f))
 
 

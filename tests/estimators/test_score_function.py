@@ -88,7 +88,7 @@ def test_variance_of_the_score_function_is_that_of_f_times_the_score():
 
 @pytest.mark.parametrize("samples", [2, 3])
 def test_variance_of_leave_one_out_is_that_of_a_u_statistic(samples):
-    """Leave-one-out is the U-statistic of `(f(x) - f(y)) (s(x) - s(y)) / 2`, whose variance has two Hoeffding components."""
+    """It is the U-statistic of `(f(x) - f(y)) (s(x) - s(y)) / 2`, whose variance has two Hoeffding components."""
     events, probabilities = outcomes(LOGITS)
     values = np.asarray(jax.vmap(Tangled())(events))
     kernel = (values[:, None] - values)[:, :, None] * (events[:, None] - events) / 2
@@ -142,7 +142,7 @@ def test_leave_one_out_of_a_constant_is_zero_draw_for_draw():
 
 
 def test_closed_forms_on_a_normal_by_quadrature(monkeypatch):
-    """`(x - k)^2` under N(mu, sigma^2), with `a = mu - k`; the derivative in `log_scale` is `sigma` times that in `sigma`."""
+    """`(x - k)^2` under N(mu, sigma^2), `a = mu - k`; a derivative in `log_scale` is `sigma` times one in `sigma`."""
     k, sigma, a = -1.5, 0.8, 2.5
     dist = Normal(loc=[k + a], log_scale=[np.log(sigma)])
     nodes, weights = dist.nodes(401)

@@ -100,8 +100,8 @@ def test_nonseparable_truth_in_ten_dimensions():
 
 
 def test_rosenbrock_quadrature_equals_the_moments():
-    """With `x_1^2` of mean `m^2 + s^2` and variance `2 s^4 + 4 m^2 s^2`, the mean of `f` at steepness `b` is
-    `(1 - m)^2 + s^2 + b ((n - m^2 - s^2)^2 + t^2 + 2 s^4 + 4 m^2 s^2)`, where `x_2` has mean `n` and standard deviation `t`."""
+    """With `x_2` of mean `n` and deviation `t`, and `x_1^2` of mean `m^2 + s^2` and variance `2 s^4 + 4 m^2 s^2`,
+    `E[f] = (1 - m)^2 + s^2 + b ((n - m^2 - s^2)^2 + t^2 + 2 s^4 + 4 m^2 s^2)` at steepness `b`."""
     b, m, s = 7.0, 0.7, 1.3
     truth = PROBLEMS.create("gaussian-rosenbrock", steepness=b, loc=m, scale=s).truth()
     assert truth.kind == "quadrature"

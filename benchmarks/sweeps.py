@@ -1,0 +1,106 @@
+"""Sweeps: what becomes of variance and bias along a hyper-parameter of an estimator or an argument of a problem.
+
+A sweep is found, not declared: wherever records agree in all but one number, and that number takes three values or more, there is
+a curve. Its name is that number's, `sweep-temperature` for a hyper-parameter and `sweep-normal-cosine-k` for an argument.
+"""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .plotting import log_axis, marker_style, name_key, panel_grid, title
+from .records import problem_arguments, safe_name
+from .selection import as_number, evenly, flatten
+from .tables import relative_bias
+
+# Fewer values than this do not make a curve.
+FEWEST_VALUES = 3
+MOST_PANELS = 4
+# A range wider than this is drawn on a logarithmic axis.
+WIDE = 12.0
+
+
+def sweep_figures(frame: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
+    """Every sweep among measured headline rows: its name, what it is along, and its page."""
+    settings = [flatten(json.loads(text)) for text in frame["hyperparameters"]]
+    for number in sorted({name for setting in settings for name in setting}):
+        along = _along(frame, number, settings, frame["problem"], frame["name"])
+        if len(along):
+            yield safe_name(f"sweep-{number}"), number.replace("_", " "), _page(number, along)
+    for family, group in frame.groupby("family", sort=False):
+        arguments = [problem_arguments(problem) for problem in group["problem"]]
+        for number in sorted({name for argument in arguments for name in argument}):
+            others = [f"{family}:" + ",".join(f"{k}={v}" for k, v in a.items() if k != number) for a in arguments]
+            along = _along(group, number, arguments, pd.Series(others, group.index), group["label"])
+            if len(along):
+                yield (
+                    safe_name(f"sweep-{family}-{number}"),
+                    f"{number.replace('_', ' ')} of {family}",
+                    _page(number, along),
+                )
+
+
+def _along(frame: pd.DataFrame, number: str, items: list[dict], panel: pd.Series, line: pd.Series) -> pd.DataFrame:
+    """Rows that lie on a curve along `number`, with their place `along` it, the `panel` they belong to and the `line`."""
+    rest = [
+        json.dumps({name: value for name, value in item.items() if name != number}, sort_keys=True) for item in items
+    ]
+    along = [as_number(item.get(number)) for item in items]
+    frame = frame.assign(
+        along=pd.Series(along, frame.index, dtype=float), panel=panel, line=line + pd.Series(rest, frame.index)
+    )
+    frame = frame[frame["along"].notna()]
+    values = frame.groupby(["panel", "line"])["along"].transform("nunique")
+    return frame[values >= FEWEST_VALUES].sort_values("along", kind="stable")
+
+
+def _page(number: str, frame: pd.DataFrame) -> Figure:
+    """A line of panels for each problem, variance to the left and bias to the right."""
+    panels = sorted(frame["panel"].unique())
+    shown = evenly(panels, MOST_PANELS)
+    figure, places = panel_grid(2 * len(shown), 2.0)
+    for panel, left, right in zip(shown, places[::2], places[1::2], strict=True):
+        rows = frame[frame["panel"] == panel]
+        for _, line in rows.groupby("line"):
+            _variance_line(left, line[~line["exact"]])
+        log_axis(left, rows.loc[~rows["exact"], ["variance_ci_low", "variance_ci_high"]], "y")
+        log_axis(
+            right, pd.Series([height for _, line in rows.groupby("line") for height in _bias_line(right, line)]), "y"
+        )
+        left.set_title(title(panel.removesuffix(":")))
+        for axes, label in ((left, "variance"), (right, "squared bias / |truth|²")):
+            axes.set(xlabel=number.replace("_", " "), ylabel=label)
+            axes.grid(axis="y")
+            if rows["along"].min() > 0 and rows["along"].max() > WIDE * rows["along"].min():
+                log_axis(axes, rows["along"])
+    asides = ["arrows: upper end of an interval that holds zero"]
+    asides += [f"{len(panels) - len(shown)} more problems not shown"] * (len(panels) > len(shown))
+    name_key(figure, frame, *asides)
+    return figure
+
+
+def _variance_line(axes: Axes, line: pd.DataFrame) -> None:
+    if len(line):
+        style = marker_style(line.iloc[0])
+        ends = line["variance_ci_low"], line["variance_ci_high"]
+        axes.fill_between(line["along"], *ends, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(line["along"], line["variance"], **style)
+
+
+def _bias_line(axes: Axes, line: pd.DataFrame) -> list[float]:
+    """The squared bias with its interval where that is above zero, elsewhere an arrow at its upper end; the heights that must be seen."""
+    shares = [relative_bias(row) for _, row in line.iterrows()]
+    squares = [
+        (x, *(share * abs(share) for share in three)) for x, three in zip(line["along"], shares, strict=True) if three
+    ]
+    style = marker_style(line.iloc[0])
+    found = np.array([square for square in squares if square[2] > 0]).reshape(-1, 4)
+    bounds = np.array([(x, high) for x, _, low, high in squares if low <= 0 < high]).reshape(-1, 2)
+    axes.vlines(found[:, 0], found[:, 2], found[:, 3], color=style["color"])
+    axes.plot(found[:, 0], found[:, 1], **style)
+    axes.plot(bounds[:, 0], bounds[:, 1], linestyle="", marker=r"$\downarrow$", markersize=6, color=style["color"])
+    return [*found[:, 1], *found[:, 3], *bounds[:, 1]]

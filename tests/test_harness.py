@@ -1,0 +1,207 @@
+"""The harness: the numbers depend on the replicates and on nothing else, and one program serves a family."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from benchmarks import Expectation, Incompatible, harness, measure
+from benchmarks.problems import PROBLEMS
+from benchmarks.random import fenced
+from estimators import (
+    REBAR,
+    Bernoulli,
+    Enumeration,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MovingAverageBaseline,
+    Normal,
+    OptimalBaseline,
+    Pathwise,
+    ScoreFunction,
+)
+
+LOGITS = [-1.0, 0.5, 2.0]
+
+
+def nonseparable(x):
+    return (x[0] + 2 * x[1] - x[2] - 0.3) ** 2
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    """The precision of the command line."""
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture
+def problem():
+    return Expectation(Bernoulli(logits=LOGITS), nonseparable)
+
+
+def test_replicates_are_those_of_a_plain_loop(problem, key):
+    """Mean and variance are those of `estimate` called with `fold_in(key, i)`, one after the other, in NumPy float64."""
+    estimator = LeaveOneOut(num_samples=2)
+    one = jax.jit(lambda i: estimator.gradient(jax.random.fold_in(key, i), problem.dist, problem.f).logits)
+    expected = np.stack([one(i) for i in range(300)]).astype(np.float64)
+    m = measure(estimator, problem, key, replicates=300)
+    np.testing.assert_allclose(m.mean.logits, expected.mean(axis=0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(m.variance.logits, expected.var(axis=0, ddof=1), rtol=1e-6)
+    assert m.mean.logits.dtype == m.variance.logits.dtype == np.float64
+    assert (m.replicates, m.evaluations, m.moments.count) == (300, 2, 300)
+
+
+def test_any_chunk_gives_the_same_numbers(problem, key):
+    """Everything that a record says of one run agrees to 1e-6 whatever the chunk."""
+    runs = [measure(ScoreFunction(), problem, key, replicates=1000, chunk=chunk).summary() for chunk in (7, 64, 1024)]
+    names = [n for n, v in runs[0].items() if isinstance(v, float) and "seconds" not in n]
+    assert {"variance", "variance_se", "bias_sq", "bias_sq_se", "cosine"} <= set(names)
+    for run in runs[1:]:
+        np.testing.assert_allclose([run[n] for n in names], [runs[0][n] for n in names], rtol=1e-6, atol=1e-12)
+
+
+ON_SEVERAL_DEVICES = """
+import jax, json, sys
+from benchmarks import measure
+from benchmarks.problems import PROBLEMS
+from estimators import LeaveOneOut
+m = measure(LeaveOneOut(num_samples=2), PROBLEMS.create("bernoulli-nonseparable"), jax.random.key(3), replicates=1001)
+print(json.dumps({"devices": len(jax.local_devices()), **m.summary()}))
+"""
+
+
+def test_any_number_of_devices_gives_the_same_numbers():
+    """Four forced CPU devices agree with one to 1e-6."""
+
+    def run(devices: int) -> dict:
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        result = subprocess.run(
+            [sys.executable, "-c", ON_SEVERAL_DEVICES],
+            env=environment,
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(result.stdout)
+
+    one, four = run(1), run(4)
+    assert (one["devices"], four["devices"]) == (1, 4)
+    for name in ("variance", "variance_se", "bias_sq", "bias_sq_se", "mse", "snr", "cosine", "bias_max_z"):
+        np.testing.assert_allclose(four[name], one[name], rtol=1e-6, atol=1e-12)
+
+
+def test_a_grid_costs_one_compile(key):
+    """Points of a family, temperatures, seeds and numbers of replicates share one program."""
+    harness._PROGRAMS.clear()
+    for target, temperature, seed, replicates in [(0.45, 0.1, 0, 500), (0.49, 1.0, 1, 700), (0.499, 2.0, 2, 90)]:
+        problem = PROBLEMS.create("bernoulli-quadratic", target=target, logit=-target)
+        measure(GumbelSoftmax(temperature=temperature), problem, jax.random.key(seed), replicates=replicates)
+    assert len(harness._PROGRAMS) == 1
+
+
+def test_an_exact_gradient_is_run_once(problem, key):
+    """Replicates that do not read their key are equal; the others are told apart."""
+    m = measure(Enumeration(), problem, key, replicates=10**9)
+    assert m.moments.count == 1
+    np.testing.assert_array_equal(m.variance.logits, np.zeros(3))
+    np.testing.assert_allclose(m.mean.logits, m.truth.logits, rtol=1e-5)
+    assert m.summary()["verdict"] == "unbiased within eps"
+    assert not harness.is_deterministic(ScoreFunction(), None, problem)
+
+
+def test_state_adapts_in_the_warm_up_and_is_frozen_after(problem, key):
+    """The state after no steps is the initial one; after some it has moved; measuring returns the same numbers for the same
+    state, and the warm-up draws from no replicate's stream."""
+    estimator = OptimalBaseline()
+    start = harness.warm_up(estimator, problem, key, steps=0)
+    adapted = harness.warm_up(estimator, problem, key, steps=50)
+    assert eqx.tree_equal(start, estimator.init(key, problem.dist))
+    assert not eqx.tree_equal(start, adapted)
+    m = measure(estimator, problem, key, replicates=200, warm_up_steps=50)
+    arrays = harness.compiled(estimator, adapted, problem, fenced(key)).work.shapes
+    assert jax.tree.structure(arrays) == jax.tree.structure(m.mean)
+    again = measure(estimator, problem, key, replicates=200, warm_up_steps=50)
+    np.testing.assert_array_equal(m.mean.logits, again.mean.logits)
+    assert m.warm_up_steps == 50
+
+
+def test_a_learned_baseline_lowers_the_variance(problem, key):
+    """With f far from zero, the moving average after a warm-up beats no warm-up (baseline zero) by far."""
+    shifted = Expectation(problem.dist, lambda x: nonseparable(x) + 30.0)
+    cold, warm = (measure(MovingAverageBaseline(), shifted, key, replicates=2000, warm_up_steps=n) for n in (0, 300))
+    assert warm.summary()["variance_ci_high"] < 0.1 * cold.summary()["variance_ci_low"]
+
+
+def test_stream_keys_come_from_names():
+    """The same names give the same stream, other names or seeds another, and the order of work does not enter."""
+    data = [jax.random.key_data(harness.stream_key(*a)).tolist() for a in [(0, "a", "b"), (0, "a", "b"), (0, "ab"), (1, "a", "b")]]
+    assert data[0] == data[1]
+    assert len({tuple(d) for d in data}) == 3
+
+
+def test_batch_dependent_keys_are_refused(problem):
+    with pytest.raises(ValueError, match="threefry2x32"):
+        measure(ScoreFunction(), problem, jax.random.key(0, impl="rbg"), replicates=10)
+
+
+def test_bad_requests_are_sentences(problem, key):
+    with pytest.raises(ValueError, match="replicates >= 2"):
+        measure(ScoreFunction(), problem, key, replicates=1)
+    with pytest.raises(Incompatible, match="reparameterizable"):
+        measure(Pathwise(), problem, key, replicates=10)
+
+
+def test_a_reference_run_is_the_truth_where_nothing_is_exact(key):
+    """In five dimensions no exact route is taken; the reference is another estimator, with its standard error."""
+    problem = Expectation(Normal(loc=jnp.zeros(5), log_scale=jnp.zeros(5)), lambda x: jnp.sum(x) ** 2)
+    m = measure(Pathwise(), problem, key, replicates=4000)
+    assert m.truth_record.kind == "reference run"
+    error = m.truth_record.standard_error
+    np.testing.assert_array_less(np.abs(m.truth.loc), 6 * error.loc)
+    np.testing.assert_array_less(np.abs(m.truth.log_scale - 2.0), 6 * error.log_scale)
+    assert m.summary()["truth_se"] > 0
+
+
+def test_moments_are_float64_whatever_the_estimates(key):
+    """Estimates with mean 1e4 and unit variance keep six digits of variance, though each is a float32."""
+    problem = Expectation(Normal(loc=jnp.zeros(1), log_scale=jnp.zeros(1)), lambda x: 1e4 * jnp.sum(x) + 0.5 * jnp.sum(x) ** 2)
+    m = measure(Pathwise(), problem, key, replicates=3000)
+    one = jax.jit(jax.vmap(lambda i: Pathwise().gradient(jax.random.fold_in(key, i), problem.dist, problem.f).loc))
+    expected = np.asarray(one(jnp.arange(3000)), np.float64)
+    np.testing.assert_allclose(m.variance.loc, expected.var(axis=0, ddof=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [LeaveOneOut(num_samples=2), REBAR()], ids=["leave-one-out", "rebar"])
+def test_the_program_lowers_for_accelerators(estimator, problem, key):
+    """The whole program lowers for CUDA and TPU from here, so that a slip that only another platform shows is seen without it."""
+    state = estimator.init(key, problem.dist)
+    arrays, static = eqx.partition((estimator, state, problem), eqx.is_array)
+    own = fenced(key)
+    work = harness.compiled(estimator, state, problem, own).work
+    with jax.enable_x64(True):
+        function, arguments = harness.traceable(arrays, static, own, work)
+        lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
+    assert lowered.platforms == ("cuda", "tpu")
+
+
+def test_programs_do_not_grow_with_replicates(problem, key):
+    """Memory: the arrays that one call returns are as large for a million replicates as for a thousand."""
+    program = harness.compiled(ScoreFunction(), None, problem, fenced(key))
+    spans = [span for count in (10**3, 10**6) for call in _spans(count, program) for span in call]
+    assert max(end - begin for begin, end in spans) <= program.capacity
+
+
+def _spans(count, program):
+    from benchmarks.measurement import _schedule
+
+    return [[span for _, span in call] for call in _schedule(count, program.capacity, 1)]
