@@ -105,7 +105,7 @@ def variance_pages(panels: list[Panel]) -> Iterator[Figure]:
         yield figure
 
 
-def _point(axes: Axes, row: pd.Series, numbers: tuple[float, float, float], y: float) -> None:
+def _point(axes: Axes, row: pd.Series, numbers: tuple[float, float, float], y: int) -> None:
     """A marker with its interval along the horizontal axis."""
     value, low, high = numbers
     style = marker_style(row, "o" if row["unbiased"] else "D")
@@ -131,12 +131,13 @@ def bias_pages(panels: list[Panel]) -> Iterator[Figure]:
         yield figure
 
 
-def _bias_row(axes: Axes, row: pd.Series, y: float) -> tuple[float, float]:
+def _bias_row(axes: Axes, row: pd.Series, y: int) -> tuple[float, float]:
     """One row of the bias figure; how far it reaches to the left and to the right."""
     shares = relative_bias(row)
     if shares is None:
         reason = "truth unknown" if pd.isna(row["bias_sq"]) else "truth nearly zero"
-        axes.text(0.01, y, reason, transform=axes.get_yaxis_transform(), va="center", color=INK, size=7)
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        axes.text(0.01, y, reason, transform=axes.get_yaxis_transform(), va="center", color=INK, size=7, bbox=paper)
         return 0.0, 0.0
     detectable = 100 * row["min_detectable_bias"] / row["truth_norm"]
     axes.barh(y, 2 * detectable, left=-detectable, height=0.8, color=BAND, zorder=0.5)

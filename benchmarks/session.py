@@ -40,7 +40,7 @@ def run_session(cells: list[Cell], arguments) -> int:
     if store:
         store.consolidate()
     if not arguments.json:
-        from .tables import summary_table
+        from .report import summary_table
 
         Console().print(summary_table(records))
     failed = sum(record["status"] == "failed" for record in records)

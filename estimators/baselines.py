@@ -244,7 +244,7 @@ class OptimalBaseline(AbstractEstimator):
         xs = draw(key, dist, 1)
         value, slopes = jax.vmap(f)(xs)[0], score(dist, xs[0])
         squares = jax.tree.map(jnp.square, slopes)
-        grads = jax.tree.map(lambda s, b: (value - b) * s, slopes, self.baseline(state))
+        grads = jax.tree.map(lambda s, b: ((value - b) * s).astype(s.dtype), slopes, self.baseline(state))
         return grads, (jax.tree.map(lambda square: value * square, squares), squares)
 
     def adapt(self, state: RunningMean, stats: PyTree) -> RunningMean:

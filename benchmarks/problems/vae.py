@@ -90,7 +90,7 @@ class VariationalAutoencoder(AbstractProblem):
         return {**gradient, **leaves} if len(leaves) > 1 else dict(gradient)
 
     def truth(self) -> Truth | None:
-        dist, _ = self.example()
+        dist, _ = eqx.filter_eval_shape(self.example)
         if isinstance(dist, AbstractEnumerable) and dist.support_size <= MOST_EVENTS:
             return exact_truth(self, Enumeration(), "enumeration")
         if isinstance(dist, AbstractIntegrable) and math.prod(dist.event_shape) <= 2:

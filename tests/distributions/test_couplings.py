@@ -1,7 +1,7 @@
 """Hard samples, relaxed samples and conditional latents belong together: what REBAR and its relatives rest on.
 
 A wrong coupling leaves every estimator unbiased and gives it another variance, so no test of a mean sees it. Each check below is a
-function of a distribution; the true ones must pass, and doubles that are coupled wrongly must not.
+function of draws; those of the distributions must pass, and those of doubles that are coupled wrongly must not.
 """
 
 import functools
@@ -41,12 +41,8 @@ class Draws(NamedTuple):
     given_each_rounded: np.ndarray
 
 
-def draws_of(dist, key):
-    return Draws(*map(np.asarray, _draws_of(dist, key)))
-
-
 @jax.jit
-def _draws_of(dist, key):
+def draws_of(dist, key):
     keys, fresh_keys = jax.random.split(key, (2, NUMBER))
     x = jax.vmap(dist.sample)(keys)
     latent = jax.vmap(lambda key: dist.perturb(dist.noise(jax.random.clone(key))))(keys)
@@ -60,7 +56,7 @@ def _draws_of(dist, key):
 @functools.cache
 def true_draws(family, dtype):
     dist = jax.tree.map(lambda leaf: leaf.astype(dtype), {Bernoulli: BERNOULLI, Categorical: CATEGORICAL}[family])
-    return draws_of(dist, jax.random.key(20260101))
+    return Draws(*map(np.asarray, draws_of(dist, jax.random.key(20260101))))
 
 
 def assert_sample_is_the_rounded_latent(draws):
@@ -97,50 +93,51 @@ LAWS = {
 }
 
 
-class OppositeSample(Bernoulli):
+def logistic_noise(draws):
+    """The noise of the latents of other rows, so that it is independent of `x`."""
+    return np.roll(draws.latent, 1, axis=0) - np.asarray(BERNOULLI.logits)
+
+
+def gumbel_noise(draws):
+    return np.roll(draws.latent, 1, axis=0) - special.log_softmax(np.asarray(CATEGORICAL.logits), axis=-1)
+
+
+def opposite_sample(draws):
     """The hard sample is `u < p`, its latent is made of the same `u` increasing: each is right, together they are not."""
-
-    def sample(self, key):
-        u = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
-        return (u < jax.nn.sigmoid(self.logits)).astype(self.logits.dtype)
+    logits = np.asarray(BERNOULLI.logits)
+    return draws._replace(x=(special.expit(draws.latent - logits) < special.expit(logits)).astype(float))
 
 
-class OppositeConditional(Bernoulli):
+def independent_sample(draws):
+    """The hard sample is right, and made of other noise than the latent."""
+    return draws._replace(x=np.roll(draws.latent_rounded, 1, axis=0))
+
+
+def opposite_conditional(draws):
     """The latent given the other event."""
-
-    def conditional(self, x, noise):
-        return Bernoulli(self.logits).conditional(1 - x, noise)
-
-
-class UnconditionalSize(Bernoulli):
-    """The right sign, and a size that forgets the logits."""
-
-    def conditional(self, x, noise):
-        return (2 * x - 1) * jax.nn.softplus(noise)
+    size = np.logaddexp(0, logistic_noise(draws) + np.logaddexp(0, (1 - 2 * draws.x) * np.asarray(BERNOULLI.logits)))
+    given = (1 - 2 * draws.x) * size
+    return draws._replace(given=given, given_rounded=(given > 0).astype(float))
 
 
-class UntruncatedCategorical(Categorical):
-    """The top category is lifted above the others, which are not truncated below it."""
-
-    def conditional(self, x, noise):
-        z = self.perturb(noise)
-        return jnp.where(x > 0, jnp.max(z, axis=-1, keepdims=True) + 1e-3, z)
+def size_without_logits(draws):
+    """The latent has the right sign, and a size that forgets the logits."""
+    return draws._replace(given=(2 * draws.x - 1) * np.logaddexp(0, logistic_noise(draws)))
 
 
-class UnnormalisedCategorical(Categorical):
-    """The truncated categories are Gumbel at the logits instead of at the log-probabilities."""
-
-    def conditional(self, x, noise):
-        top = jnp.sum(x * noise, axis=-1, keepdims=True)
-        rest = -jnp.logaddexp(-(self.logits + noise), jnp.broadcast_to(-top, noise.shape))
-        return jnp.where(x > 0, top, rest)
+def untruncated(draws):
+    """The category of the event is lifted above the others, which are not truncated below it."""
+    z = np.roll(draws.latent, 1, axis=0)
+    return draws._replace(given=np.where(draws.x > 0, z.max(axis=-1, keepdims=True) + 1e-3, z))
 
 
-class ReshuffledCategorical(Categorical):
-    """The sample is right, and made of other noise than the latent of its key."""
-
-    def sample(self, key):
-        return self.harden(self.perturb(-jnp.log(jax.random.exponential(key, self.logits.shape, self.logits.dtype))))
+def unnormalised(draws):
+    """The other categories are Gumbel at the logits instead of at the log-probabilities, and truncated."""
+    noise = gumbel_noise(draws)
+    top = (draws.x * noise).sum(axis=-1, keepdims=True)
+    return draws._replace(
+        given=np.where(draws.x > 0, top, -np.logaddexp(-np.asarray(CATEGORICAL.logits) - noise, -top))
+    )
 
 
 @DTYPES
@@ -161,32 +158,23 @@ def test_conditional_completes_the_joint_law(family, dtype):
     assert_conditional_completes_the_joint_law(true_draws(family, dtype), LAWS[family])
 
 
-@pytest.mark.parametrize("double", [OppositeSample(BERNOULLI.logits), ReshuffledCategorical(CATEGORICAL.logits)])
-def test_a_sample_of_other_noise_is_rejected(double, key):
-    draws = draws_of(double, key)
-    assert_conditional_rounds_to_its_event(draws)
+@pytest.mark.parametrize("double, family", [(opposite_sample, Bernoulli), (independent_sample, Categorical)])
+def test_a_sample_that_is_not_its_latent_rounded_is_rejected(double, family):
     with pytest.raises(AssertionError, match="not the rounded latent"):
-        assert_sample_is_the_rounded_latent(draws)
+        assert_sample_is_the_rounded_latent(double(true_draws(family, jnp.float64)))
 
 
-def test_a_latent_of_another_event_is_rejected(key):
+def test_a_latent_of_another_event_is_rejected():
     with pytest.raises(AssertionError, match="not equal"):
-        assert_conditional_rounds_to_its_event(draws_of(OppositeConditional(BERNOULLI.logits), key))
+        assert_conditional_rounds_to_its_event(opposite_conditional(true_draws(Bernoulli, jnp.float64)))
 
 
 @pytest.mark.parametrize(
-    "double, family",
-    [
-        (UnconditionalSize(BERNOULLI.logits), Bernoulli),
-        (UntruncatedCategorical(CATEGORICAL.logits), Categorical),
-        (UnnormalisedCategorical(CATEGORICAL.logits), Categorical),
-    ],
+    "double, family", [(size_without_logits, Bernoulli), (untruncated, Categorical), (unnormalised, Categorical)]
 )
-def test_a_latent_of_the_wrong_law_is_rejected(double, family, key):
-    draws = draws_of(double, key)
-    assert_conditional_rounds_to_its_event(draws)
+def test_a_latent_of_the_wrong_law_is_rejected(double, family):
     with pytest.raises(AssertionError, match="Distances"):
-        assert_conditional_completes_the_joint_law(draws, LAWS[family])
+        assert_conditional_completes_the_joint_law(double(true_draws(family, jnp.float64)), LAWS[family])
 
 
 @DTYPES
