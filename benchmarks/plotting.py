@@ -186,9 +186,10 @@ def panel_grid(count: int, height: float, columns: int = 2) -> tuple[Figure, lis
 
 def render(figure: Figure) -> dict[str, bytes]:
     """The bytes of `figure` in each format; to be called under `STYLE`."""
-    # Laid out once: the places of things must not depend on the format.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine():
+        # Laid out once: the places of things must not depend on the format.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     files = {}
     for suffix, options in FORMATS.items():
         buffer = io.BytesIO()

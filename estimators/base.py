@@ -127,7 +127,8 @@ def learned_state(control: PyTree) -> LearnedState:
 def learned_step(state: LearnedState, slope: PyTree, learning_rate: Float[Array, ""]) -> LearnedState:
     """One step of Adam down `slope`, the gradient of a loss with respect to the control."""
     direction, optimizer = optax.scale_by_adam().update(slope, state.optimizer)
-    step = jax.tree.map(lambda d: -learning_rate * d, direction)
+    # A learning rate may be more precise than the control, which keeps its own precision.
+    step = jax.tree.map(lambda d: (-learning_rate * d).astype(d.dtype), direction)
     return LearnedState(eqx.apply_updates(state.control, step), optimizer)
 
 

@@ -185,7 +185,7 @@ class LearnedBaseline(AbstractEstimator):
         # The squares were taken about the mean before this update; about the new one they are smaller by the square of
         # its step.
         variance = jnp.maximum(spread - (center - state.signal.mean[0]) ** 2, 0)
-        learned = learned_step(state.learned, slope, self.learning_rate)
+        learned = learned_step(state.learned, slope, self.learning_rate.astype(variance.dtype))
         return LearnedBaselineState(learned, RunningMean((center, variance), signal.weight))
 
     def evaluations(self, dist: AbstractDistribution) -> int:

@@ -32,7 +32,7 @@ NODES = 24
 
 def initialise(model: str) -> tuple[Encoder, Decoder]:
     """Random networks, but for the pixels' biases: they start at the log-odds of the pixels' means."""
-    encoder, decoder = eqx.filter_jit(networks)(model, jax.random.key(SEED))
+    encoder, decoder = networks(model, jax.random.key(SEED))
     images = binary_digits()
     mean = (np.sum(images, axis=0, dtype=np.float64) + 0.5) / (len(images) + 1)
     bias = jnp.asarray(np.log(mean / (1 - mean)), jnp.float32)

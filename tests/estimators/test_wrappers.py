@@ -9,7 +9,7 @@ from prescribed import Tangled, counted_evaluations, exact_gradient, moments, ou
 
 from estimators import Bernoulli, BlackBox, Normal, Pathwise, incompatibility
 from estimators.antithetic import DisARM
-from estimators.baselines import LearnedBaseline, MovingAverageBaseline
+from estimators.baselines import LearnedBaseline
 from estimators.score_function import LeaveOneOut, ScoreFunction
 from estimators.wrappers import Averaged
 
@@ -48,23 +48,28 @@ def test_estimates_of_one_key_are_rejected():
         assert_half_the_variance(SharedKey(ScoreFunction(), num_estimates=2))
 
 
-@pytest.mark.parametrize(
-    "inner", [LeaveOneOut(2), MovingAverageBaseline(), LearnedBaseline(width=3)], ids=lambda e: type(e).__name__
-)
-def test_gradient_and_statistics_are_the_means_over_independent_keys_in_one_state(inner):
-    dist, wrapper = Bernoulli(LOGITS), Averaged(inner, num_estimates=3)
+def test_gradient_and_statistics_are_the_means_over_independent_keys_in_one_state():
+    inner, dist = LearnedBaseline(width=3), Bernoulli(LOGITS)
+    wrapper = Averaged(inner, num_estimates=3)
+    state = eqx.filter_jit(inner.init)(jax.random.key(1), dist)
 
     @eqx.filter_jit
-    def both(f):
-        state = inner.init(jax.random.key(1), dist)
-        whole = wrapper.estimate(jax.random.key(0), wrapper.init(jax.random.key(1), dist), dist, f)
-        parts = [inner.estimate(key, state, dist, f) for key in jax.random.split(jax.random.key(0), 3)]
-        mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *parts)
-        return (whole, wrapper.adapt(state, whole[1])), (mean, inner.adapt(state, mean[1]))
+    def averaged(state, f):
+        grads, stats = wrapper.estimate(jax.random.key(0), state, dist, f)
+        return grads, stats, wrapper.adapt(state, stats)
 
-    averaged, expected = (jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in both(Tangled()))
-    for got, wanted in zip(averaged, expected, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-14)
+    @eqx.filter_jit
+    def one_by_one(state, f):
+        keys = jax.random.split(jax.random.key(0), 3)
+        estimates = jax.lax.map(lambda key: inner.estimate(key, state, dist, f), keys)
+        grads, stats = jax.tree.map(lambda leaf: leaf.sum(axis=0) / 3, estimates)
+        return grads, stats, inner.adapt(state, stats)
+
+    for step in range(2):
+        got, wanted = averaged(state, Tangled()), one_by_one(state, Tangled())
+        for a, b in zip(*(jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (got, wanted)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13, err_msg=f"step {step}")
+        state = got[2]
 
 
 def test_declarations_are_those_of_the_estimator_inside():

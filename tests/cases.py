@@ -1,0 +1,90 @@
+"""The pairs that the contract is tested on: every registered estimator with every small case that it accepts.
+
+They are derived from `ESTIMATORS` and `incompatibility`, so a new estimator is in the list by being registered, and a case
+may be added to `CASES` for a capability that no other case offers. A case is a function, lest arrays be made on import.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from estimators import ESTIMATORS, AbstractDistribution, Bernoulli, BlackBox, Categorical, Normal, incompatibility
+from estimators.objectives import Objective
+
+
+class Case(NamedTuple):
+    """A distribution, another one of the same shape with extreme parameters, and an objective."""
+
+    dist: AbstractDistribution
+    extreme: AbstractDistribution
+    f: Objective
+
+
+def bernoulli() -> tuple[Bernoulli, Bernoulli]:
+    return Bernoulli(np.array([-1.0, 0.4, 1.3])), Bernoulli(np.array([-10.0, 10.0, 10.0]))
+
+
+def categorical() -> tuple[Categorical, Categorical]:
+    extreme = np.array([[-10.0, 0.0, 10.0], [10.0, 10.0, -10.0]])
+    return Categorical(np.array([[0.3, -1.0, 0.8], [1.2, 0.0, -0.5]])), Categorical(extreme)
+
+
+def normal() -> tuple[Normal, Normal]:
+    return Normal(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Normal(np.array([-10.0, 10.0]), np.array([-10.0, 2.0]))
+
+
+def smooth(x):
+    """Non-separable and differentiable everywhere, of any shape."""
+    weights = jnp.linspace(0.4, 1.3, x.size, dtype=x.dtype)
+    return (jnp.vdot(weights, x.ravel()) - 0.45) ** 2 + 0.3 * jnp.prod(1 + 0.3 * x)
+
+
+@jax.custom_jvp
+def reward(x):
+    """A step of `smooth`."""
+    return jnp.where(smooth(x) > 1.1, jnp.ones((), x.dtype), -0.5 * jnp.ones((), x.dtype))
+
+
+@reward.defjvp
+def _no_derivative(primals, tangents):
+    del tangents
+    return reward(*primals), jnp.full((), jnp.nan, primals[0].dtype)
+
+
+def discrete_reward(x):
+    """`reward`, and nothing off the support: whoever relaxes the event gets NaN, and so does whoever differentiates."""
+    return jnp.where(jnp.all((x == 0) | (x == 1)), reward(x), jnp.nan)
+
+
+CASES: dict[str, tuple[Callable, Callable, Callable]] = {
+    "bernoulli": (bernoulli, smooth, lambda f: f),
+    "bernoulli-black-box": (bernoulli, discrete_reward, BlackBox),
+    "categorical": (categorical, smooth, lambda f: f),
+    "categorical-black-box": (categorical, discrete_reward, BlackBox),
+    "normal": (normal, smooth, lambda f: f),
+    "normal-black-box": (normal, reward, BlackBox),
+}
+
+
+def case(name: str, tap: Callable = lambda x: None) -> Case:
+    """The case called `name`; its objective calls `tap(x)` with every event that it is evaluated at."""
+    dists, function, declare = CASES[name]
+
+    def f(x):
+        tap(x)
+        return function(x)
+
+    return Case(*dists(), declare(f))
+
+
+def pairs() -> Iterator[tuple[str, str]]:
+    """The names of every registered estimator with every case that it accepts."""
+    for estimator_name in ESTIMATORS:
+        estimator = ESTIMATORS.create(estimator_name)
+        for case_name in CASES:
+            dist, _, f = case(case_name)
+            if incompatibility(estimator, dist, f) is None:
+                yield estimator_name, case_name
