@@ -1,9 +1,9 @@
 """Cells: what tells one measurement from another, and the file that holds one while a run lasts.
 
-A *cell* is one estimator on one problem at one seed. Its *identity* is a JSON object with at least `estimator`, `problem`,
-`hyperparameters` and `seed`, and whatever else its numbers depend on: replicates, warm-up, precision. The digest of the identity
-names the file and marks the records. Cells that agree in the four but not in the rest are one thing measured under different
-conditions, and never stand for each other.
+A *cell* is one estimator on one problem at one seed. Its *identity* is a JSON object with at least `estimator`,
+`problem`, `hyperparameters` and `seed`, and whatever else its numbers depend on: replicates, warm-up, precision. The
+digest of the identity names the file and marks the records. Cells that agree in the four but not in the rest are one
+thing measured under different conditions, and never stand for each other.
 """
 
 import hashlib

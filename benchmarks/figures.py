@@ -5,8 +5,8 @@
     cost        the bias against variance times evaluations: what is worth its price stands at the lower left
     sweep-X     variance and squared bias along a hyper-parameter or an argument of a problem
 
-Only the headline part of a gradient is drawn. Of a family with many points, and of an estimator with many settings, the first three
-figures show a few; a sweep shows them all.
+Only the headline part of a gradient is drawn. Of a family with many points, and of an estimator with many settings, the
+first three figures show a few; a sweep shows them all.
 """
 
 import math
@@ -147,7 +147,8 @@ def _bias_row(axes: Axes, row: pd.Series, y: int) -> tuple[float, float]:
 
 
 def cost_pages(panels: list[Panel]) -> Iterator[Figure]:
-    """Bias against variance times evaluations; an exact gradient has no place on the logarithmic axis and is left out."""
+    """Bias against variance times evaluations; an exact gradient has no place on the logarithmic axis and is left
+    out."""
     for start in range(0, len(panels), PANELS_PER_PAGE):
         page = panels[start : start + PANELS_PER_PAGE]
         figure, places = panel_grid(len(page), 2.1)

@@ -39,11 +39,11 @@ WARM_UP = 2**32 - 1
 
 
 class Replicates(NamedTuple):
-    """What one call returns for each device: power sums (leaves `[*leaf]`), and for each replicate and leaf of the
-    gradient its squared distance from the centre, its squared norm and its inner product with the truth (`[replicates,
-    leaves, 3]`)."""
+    """What one call returns for a span of replicates: the sums of the powers of `g - centre` (`[order, coordinates]`),
+    and for each replicate and leaf of the gradient its squared distance from the centre, its squared norm and its inner
+    product with the truth (`[replicates, leaves, 3]`)."""
 
-    powers: tuple[PyTree, ...]
+    powers: np.ndarray
     scalars: np.ndarray
 
 
@@ -57,6 +57,21 @@ class Work(NamedTuple):
     devices: tuple[jax.Device, ...]
     order: int
     x64: bool
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many coordinates each leaf of a gradient has."""
+        return tuple(shape.size for shape in jax.tree.leaves(self.shapes))
+
+    @property
+    def size(self) -> int:
+        """How many coordinates a gradient has."""
+        return sum(self.sizes)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The precision of a gradient."""
+        return jnp.result_type(*jax.tree.leaves(self.shapes))
 
 
 class Program(NamedTuple):
@@ -164,7 +179,7 @@ def compiled(
         deterministic=is_deterministic(estimator, state, problem),
         chunk=chunk or default_chunk(estimator, problem, shapes),
         devices=devices,
-        order=4 if sum(s.size for s in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
+        order=4 if sum(shape.size for shape in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
         x64=double_precision(),
     )
     with jax.enable_x64(True):
@@ -195,7 +210,7 @@ def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes
 def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, tuple]:
     """The program before it is compiled, and arguments of its shapes; to be used under `jax.enable_x64(True)`."""
     local = functools.partial(_run_chunks, static, work)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), work.shapes)
+    zeros = jnp.zeros(work.size, work.dtype)
     mesh = Mesh(np.array(work.devices), ("replicates",))
     split, whole = PartitionSpec("replicates"), PartitionSpec()
     specs = (whole, whole, whole, whole, split, split)
@@ -213,50 +228,40 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
         with jax.enable_x64(work.x64):
             return single(estimator, state, problem, jax.random.fold_in(key, index))[0]
 
+    leaf_of = np.repeat(np.eye(len(work.sizes), dtype=np.float32), work.sizes, axis=0)
+
     def trip(carry):
         i, powers, scalars = carry
         indices = start[0] + i * chunk + jnp.arange(chunk)
         gradients = jax.vmap(replicate)(indices.astype(jnp.uint32))
-        deviations = jax.tree.map(lambda g, c: g - c[None], gradients, centre)
-        powers = tuple(
-            jax.tree.map(jnp.add, power, _power_sums(deviations, r, indices < stop[0]))
-            for r, power in enumerate(powers, start=1)
-        )
-        rows = [_row(g, d, t) for g, d, t in zip(*map(jax.tree.leaves, (gradients, deviations, truth)), strict=True)]
-        return i + 1, powers, jax.lax.dynamic_update_slice(scalars, jnp.stack(rows, axis=1), (i * chunk, 0, 0))
+        flat = jnp.concatenate([leaf.reshape(chunk, -1) for leaf in jax.tree.leaves(gradients)], axis=1)
+        deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
+        rows = [x @ leaf_of for x in (deviations**2, flat**2, flat * truth[None])]
+        rows = jnp.stack(rows, axis=-1).astype(jnp.float32)
+        powers = powers + _power_sums(deviations.astype(jnp.float64), work.order)
+        return i + 1, powers, jax.lax.dynamic_update_slice(scalars, rows, (i * chunk, 0, 0))
 
-    zeros = jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.float64), centre)
-    rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(jax.tree.leaves(centre)), 3), jnp.float32)
+    powers = jnp.zeros((work.order, work.size), jnp.float64)
+    rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(work.sizes), 3), jnp.float32)
     trips = (stop[0] - start[0] + chunk - 1) // chunk
-    _, powers, scalars = jax.lax.while_loop(
-        lambda carry: carry[0] < trips, trip, (jnp.zeros((), jnp.int64), (zeros,) * work.order, rows)
-    )
-    return jax.tree.map(lambda leaf: leaf[None], (powers, scalars))
+    first = (jnp.zeros((), jnp.int64), powers, rows)
+    _, powers, scalars = jax.lax.while_loop(lambda carry: carry[0] < trips, trip, first)
+    return powers[None], scalars[None]
 
 
-def _power_sums(deviations, power, valid):
-    """Sums over the valid replicates of a power of their deviations, leaf by leaf."""
-
-    def one(deviation):
-        wide = deviation.astype(jnp.float64)
-        return jnp.sum(jnp.where(valid.reshape(-1, *(1 for _ in wide.shape[1:])), wide**power, 0.0), axis=0)
-
-    return jax.tree.map(one, deviations)
+def _power_sums(deviations: Array, order: int) -> Array:
+    """Sums over replicates of the first powers of `[chunk, coordinates]`: `[order, coordinates]`."""
+    return jnp.stack([jnp.sum(deviations**power, axis=0) for power in range(1, order + 1)])
 
 
-def _row(gradient, deviation, truth):
-    """Squared distance from the centre, squared norm, inner product with the truth: `[chunk, 3]`."""
-    flat, away = gradient.reshape(gradient.shape[0], -1), deviation.reshape(gradient.shape[0], -1)
-    rows = jnp.sum(away**2, axis=1), jnp.sum(flat**2, axis=1), flat @ truth.reshape(-1)
-    return jnp.stack(rows, axis=1).astype(jnp.float32)
-
-
-def run(program: Program, arrays: PyTree, key: PRNGKey, centre: PyTree, truth: PyTree, spans: list[tuple[int, int]]):
-    """Run one span of replicate indices on each device; yields `(span, Replicates)`. Spans are at most
-    `capacity(program)` long."""
+def run(
+    program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, spans: list[tuple[int, int]]
+):
+    """Run one span of replicate indices on each device, each at most `program.capacity` long; yields its
+    `Replicates`."""
     padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
     start, stop = np.array(padded, np.int64).T
     with jax.enable_x64(True):
         powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
-    for d, (first, last) in enumerate(spans):
-        yield (first, last), Replicates(jax.tree.map(lambda leaf, d=d: leaf[d], powers), scalars[d, : last - first])
+    for device, (first, last) in enumerate(spans):
+        yield Replicates(powers[device], scalars[device, : last - first])

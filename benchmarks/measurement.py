@@ -47,17 +47,15 @@ class Measurement:
     warm_up_steps: int
     compile_seconds: float
     run_seconds: float
-    batch: int
-    device: str
-    dtype: str
+    work: harness.Work
 
     @property
     def mean(self) -> PyTree:
-        return self.moments.mean
+        return unflatten(self.moments.mean, self.work.shapes)
 
     @property
     def variance(self) -> PyTree:
-        return self.moments.variance
+        return unflatten(self.moments.variance, self.work.shapes)
 
     @property
     def truth(self) -> PyTree | None:
@@ -67,6 +65,16 @@ class Measurement:
     def parts(self) -> tuple[str, ...]:
         """The names of the parts of the gradient that can be summarised; the first is the headline."""
         return tuple(self.spreads)
+
+    def coordinates(self, part: str) -> np.ndarray:
+        """Which coordinates of a flattened gradient the part is made of."""
+        ends = np.cumsum(self.work.sizes)
+        return np.concatenate(
+            [
+                np.arange(ends[i] - self.work.sizes[i], ends[i])
+                for i in leaf_numbers(self.problem, self.work.shapes)[part]
+            ]
+        )
 
     def summary(self, part: str | None = None, epsilon: float = 0.01) -> dict:
         """The numbers of a record for one part of the gradient: the headline unless another is named."""
@@ -119,9 +127,7 @@ def measure(
         warm_up_steps=0 if state is None else warm_up_steps,
         compile_seconds=program.compile_seconds,
         run_seconds=seconds / count,
-        batch=program.work.chunk * len(program.work.devices),
-        device=program.work.devices[0].device_kind,
-        dtype=str(jax.tree.leaves(dist)[0].dtype),
+        work=program.work,
     )
 
 
@@ -139,30 +145,32 @@ def reference_truth(
     own = jax.random.fold_in(key, REFERENCE)
     program = harness.compiled(reference, None, problem, own)
     moments, _, _ = _accumulate(program, reference, None, problem, own, replicates, None, lambda done: None)
-    error = jax.tree.map(lambda v: np.sqrt(v / moments.count), moments.variance)
-    return Truth(moments.mean, "reference run", error)
+    error = np.sqrt(moments.variance / moments.count)
+    shapes = program.work.shapes
+    return Truth(unflatten(moments.mean, shapes), "reference run", unflatten(error, shapes))
 
 
 def _accumulate(program, estimator, state, problem, key, replicates, truth, progress):
     """Moments and spreads of replicates `[0, replicates)`, and the seconds the program ran."""
     arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), program.work.shapes)
-    target = zeros if truth is None else jax.tree.map(lambda t, z: np.asarray(t, z.dtype), truth.gradient, zeros)
+    work = program.work
+    target = np.zeros(work.size) if truth is None else flatten(truth.gradient)
     pilot = min(PILOT, replicates, program.capacity)
-    (_, first), *_ = harness.run(program, arrays, key, zeros, target, [(0, pilot)])
-    centre = jax.tree.map(lambda s, z: (s / pilot).astype(z.dtype), first.powers[0], zeros)
+    zeros, reference = np.zeros(work.size, work.dtype), target.astype(work.dtype)
+    (first,) = harness.run(program, arrays, key, zeros, reference, [(0, pilot)])
+    centre = (first.powers[0] / pilot).astype(work.dtype)
 
-    moments = Moments.zero(centre, program.work.order)
-    parts = _leaf_numbers(problem, zeros)
-    squares = [float(np.sum(np.square(leaf, dtype=np.float64))) for leaf in jax.tree.leaves(target)]
+    moments = Moments.zero(centre.astype(np.float64), work.order)
+    parts = leaf_numbers(problem, work.shapes)
+    squares = np.add.reduceat(target**2, np.cumsum([0, *work.sizes[:-1]]))
     norms = {name: math.sqrt(sum(squares[i] for i in ids)) for name, ids in parts.items()}
     spreads = {name: Spread() for name in parts}
     seconds = 0.0
-    for spans in _schedule(replicates, program.capacity, len(program.work.devices)):
+    for spans in _schedule(replicates, program.capacity, len(work.devices)):
         started = time.perf_counter()
-        results = list(harness.run(program, arrays, key, centre, target, [span for _, span in spans]))
+        results = list(harness.run(program, arrays, key, centre, reference, [span for _, span in spans]))
         seconds += time.perf_counter() - started
-        for (block, _), ((begin, end), result) in zip(spans, results, strict=True):
+        for (block, (begin, end)), result in zip(spans, results, strict=True):
             moments.add(block, end - begin, result.powers)
             for name, ids in parts.items():
                 spreads[name].add(block, *_scalars(result.scalars[:, ids], norms[name]))
@@ -182,9 +190,21 @@ def _schedule(replicates: int, capacity: int, devices: int):
     return [spans[i : i + devices] for i in range(0, len(spans), devices)]
 
 
-def _leaf_numbers(problem: AbstractProblem, gradient: PyTree) -> dict[str, list[int]]:
+def flatten(tree: PyTree) -> np.ndarray:
+    """The leaves of a gradient one after the other, in float64."""
+    return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def unflatten(vector: np.ndarray, shapes: PyTree) -> PyTree:
+    """A vector as a gradient of these shapes."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    pieces = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return jax.tree.unflatten(treedef, [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)])
+
+
+def leaf_numbers(problem: AbstractProblem, shapes: PyTree) -> dict[str, list[int]]:
     """For each part of the gradient, which of its leaves it is made of."""
-    leaves, treedef = jax.tree.flatten(gradient)
+    leaves, treedef = jax.tree.flatten(shapes)
     numbered = jax.tree.unflatten(treedef, list(range(len(leaves))))
     return {name: jax.tree.leaves(part) for name, part in problem.parts(numbered).items()}
 

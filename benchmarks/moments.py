@@ -4,48 +4,43 @@ With a fixed centre `c` near the mean, every moment is a sum over replicates of 
 addition: exactly, in any order, over any chunks, devices or processes. The centre removes the cancellation that plain
 power sums suffer. The sum of first powers is kept per block of consecutive replicates, because the covariance that an
 honest error of the bias needs (`tr Sigma^2`, not only the diagonal) is seen in how block means scatter.
+
+A gradient is one vector here, its leaves one after the other; `measurement` gives it back its structure.
 """
 
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, Int
 
 # Enough blocks for a stable spread between them, few enough that wide gradients fit in memory.
 BLOCKS = 32
 # The tail kept for the Pareto diagnostic is that of 3 sqrt(n) replicates, and never longer than this.
 LONGEST_TAIL = 10_000
 
+Vector = Float[np.ndarray, "coordinates"]
+
 
 @dataclass
 class Moments:
-    """Sums over replicates of the powers of `g - centre`, leaf by leaf.
+    """Sums over replicates of the powers of `g - centre`: the first per block, the others in total."""
 
-    `counts` has one entry per block; `first` has leaves `[blocks, *leaf]`; `higher` holds the sums of squares and, if
-    asked for, of third and fourth powers, with leaves `[*leaf]`.
-    """
-
-    centre: PyTree
-    counts: np.ndarray
-    first: PyTree
-    higher: tuple[PyTree, ...]
+    centre: Vector
+    counts: Int[np.ndarray, "blocks"]
+    first: Float[np.ndarray, "blocks coordinates"]
+    higher: Float[np.ndarray, "powers coordinates"]
 
     @staticmethod
-    def zero(centre: PyTree, order: int = 2) -> "Moments":
+    def zero(centre: Vector, order: int = 2) -> "Moments":
         """No replicates yet; `order` is the highest power kept, 2 or 4."""
-        centre = jax.tree.map(lambda c: np.asarray(c, np.float64), centre)
-        first = jax.tree.map(lambda c: np.zeros((BLOCKS, *c.shape)), centre)
-        return Moments(
-            centre, np.zeros(BLOCKS, int), first, tuple(jax.tree.map(np.zeros_like, centre) for _ in range(order - 1))
-        )
+        size = len(centre)
+        return Moments(centre, np.zeros(BLOCKS, int), np.zeros((BLOCKS, size)), np.zeros((order - 1, size)))
 
-    def add(self, block: int, count: int, powers: tuple[PyTree, ...]) -> None:
+    def add(self, block: int, count: int, powers: Float[np.ndarray, "order coordinates"]) -> None:
         """Add to `block` the sums of the first, second, ... powers of `g - centre` over `count` replicates."""
         self.counts[block] += count
-        jax.tree.map(lambda total, part: np.add(total[block], part, out=total[block, ...]), self.first, powers[0])
-        for total, part in zip(self.higher, powers[1:], strict=True):
-            jax.tree.map(lambda t, p: np.add(t, p, out=t), total, part)
+        self.first[block] += powers[0]
+        self.higher += powers[1:]
 
     @property
     def count(self) -> int:
@@ -53,54 +48,54 @@ class Moments:
         return int(self.counts.sum())
 
     @property
-    def offset(self) -> PyTree:
+    def offset(self) -> Vector:
         """The mean of `g - centre`."""
-        return jax.tree.map(lambda total: total.sum(axis=0) / self.count, self.first)
+        return self.first.sum(axis=0) / self.count
 
     @property
-    def mean(self) -> PyTree:
+    def mean(self) -> Vector:
         """The mean, per coordinate."""
-        return jax.tree.map(np.add, self.centre, self.offset)
+        return self.centre + self.offset
 
     @property
-    def variance(self) -> PyTree:
+    def variance(self) -> Vector:
         """The sample variance (divisor `count - 1`), per coordinate; zeros for a single replicate."""
-        scale = 1 / max(self.count - 1, 1)
-        return jax.tree.map(
-            lambda square, m: np.maximum(square - self.count * m**2, 0) * scale, self.higher[0], self.offset
-        )
+        return np.maximum(self.higher[0] - self.count * self.offset**2, 0) / max(self.count - 1, 1)
 
     @property
-    def fourth(self) -> PyTree | None:
+    def third(self) -> Vector | None:
+        """The third central moment (divisor `count`), per coordinate; `None` if the powers were not kept."""
+        if len(self.higher) < 3:
+            return None
+        square, cube, _ = self.higher / self.count
+        return cube - 3 * self.offset * square + 2 * self.offset**3
+
+    @property
+    def fourth(self) -> Vector | None:
         """The fourth central moment (divisor `count`), per coordinate; `None` if the powers were not kept."""
         if len(self.higher) < 3:
             return None
+        square, cube, fourth = self.higher / self.count
+        return fourth - 4 * self.offset * cube + 6 * self.offset**2 * square - 3 * self.offset**4
 
-        def central(m, square, cube, fourth):
-            return (fourth - 4 * m * cube + 6 * m**2 * square) / self.count - 3 * m**4
-
-        return jax.tree.map(central, self.offset, *self.higher)
-
-    def block_means(self) -> PyTree:
-        """The means of `g - centre` in the blocks that hold replicates, with leaves `[blocks, *leaf]`."""
+    def block_means(self) -> Float[np.ndarray, "blocks coordinates"]:
+        """The means of `g - centre` in the blocks that hold replicates."""
         used = self.counts > 0
-        return jax.tree.map(
-            lambda total: total[used] / self.counts[used].reshape(-1, *(1 for _ in total.shape[1:])), self.first
-        )
+        return self.first[used] / self.counts[used, None]
 
 
 @dataclass
 class Spread:
     """What is kept of the scalars of each replicate of one part of the gradient.
 
-    The squared distance `q` from the centre: its first two power sums (per block), and its largest values; and the
+    The squared distance `q` from the centre: its first power sum per block, its second, and its largest values; and the
     cosine with the truth.
     """
 
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS, int))
-    squares: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS))
+    counts: Int[np.ndarray, "blocks"] = field(default_factory=lambda: np.zeros(BLOCKS, int))
+    squares: Float[np.ndarray, "blocks"] = field(default_factory=lambda: np.zeros(BLOCKS))
     fourths: float = 0.0
-    tail: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    tail: Float[np.ndarray, "largest"] = field(default_factory=lambda: np.zeros(0))
     cosine: float = 0.0
     aligned: int = 0
 
@@ -109,11 +104,11 @@ class Spread:
         q = squared_distance.astype(np.float64)
         self.counts[block] += len(q)
         self.squares[block] += q.sum()
-        self.fourths += np.sum(q**2)
+        self.fourths += float(np.sum(q**2))
         longest = min(int(np.ceil(3 * np.sqrt(self.count))), LONGEST_TAIL) + 1
         tail = np.concatenate([self.tail, q])
         self.tail = tail if len(tail) <= longest else np.partition(tail, len(tail) - longest)[-longest:]
-        self.cosine += cosine.sum(dtype=np.float64)
+        self.cosine += float(cosine.sum(dtype=np.float64))
         self.aligned += int(np.sum(cosine > 0))
 
     @property

@@ -1,10 +1,10 @@
 """Plotting: how an estimator looks, how panels fill pages, and how a page becomes files.
 
-Colour and marker are a function of the estimator's name alone, so that it looks the same in every figure of every run. Filled markers
-stand for estimators that declare to be unbiased, open ones for those that do not.
+Colour and marker are a function of the estimator's name alone, so that it looks the same in every figure of every run.
+Filled markers stand for estimators that declare to be unbiased, open ones for those that do not.
 
-Figures are made without `pyplot`: nothing global is touched and no window can open. They are written without dates and with
-reproducible identifiers, so that the same records give the same bytes.
+Figures are made without `pyplot`: nothing global is touched and no window can open. They are written without dates and
+with reproducible identifiers, so that the same records give the same bytes.
 """
 
 import io
@@ -102,7 +102,8 @@ def title(problem: str, width: int = 58) -> str:
 
 
 def row_pages(panels: Sequence[Panel]) -> Iterator[tuple[Figure, list[tuple[Axes, Panel]]]]:
-    """Pages of panels in two columns; every row of every panel is equally high, and all panels of a page equally wide."""
+    """Pages of panels in two columns; every row of every panel is equally high, and all panels of a page equally
+    wide."""
     pairs = [tuple(panels[i : i + 2]) for i in range(0, len(panels), 2)]
     page: list[tuple[Panel, ...]] = []
     for pair in pairs:
@@ -147,7 +148,8 @@ def row_labels(rows: pd.DataFrame) -> list[str]:
 
 
 def key(figure: Figure, rows: pd.DataFrame, *more: Line2D) -> None:
-    """The legend below the panels: what a filled and an open marker say, and whatever else there is in `rows` to explain."""
+    """The legend below the panels: what a filled and an open marker say, and whatever else there is in `rows` to
+    explain."""
     line = {"color": INK, "linestyle": "-", "marker": "o"}
     handles = [
         Line2D([], [], **line, label="declared unbiased, 95 % interval"),
@@ -161,15 +163,14 @@ def key(figure: Figure, rows: pd.DataFrame, *more: Line2D) -> None:
         "in red: declared unbiased, found biased": (rows["verdict"] == "biased").any(),
     }
     handles += [Line2D([], [], linestyle="", label=aside) for aside, holds in asides.items() if holds]
-    texts = figure.legend(
-        handles=handles, loc="lower center", ncols=3, borderaxespad=0.2, labelspacing=0.3, columnspacing=1.2
-    ).get_texts()
-    for text in texts:
+    legend = figure.legend(handles=handles, loc="lower center", ncols=3, labelspacing=0.3, columnspacing=1.2)
+    for text in legend.get_texts():
         text.set_color(ALARM if text.get_text().startswith("in red") else INK)
 
 
 def name_key(figure: Figure, rows: pd.DataFrame, *asides: str) -> None:
-    """The legend of figures whose markers tell estimators apart, in alphabetical order, and then what else is to be said."""
+    """The legend of figures whose markers tell estimators apart, in alphabetical order, and then what else is to be
+    said."""
     first = rows.drop_duplicates("name").sort_values("name")
     handles = [Line2D([], [], linestyle="", label=row["name"], **marker_style(row)) for _, row in first.iterrows()]
     asides = (*["open markers: biased by design"] * bool(first["unbiased"].eq(False).any()), *asides)

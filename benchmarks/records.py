@@ -1,11 +1,11 @@
 """Records: what a measurement says, as flat rows of JSON scalars. The one place that knows their fields.
 
-A record is one part of the gradient of one problem, as one estimator estimated it: moments, their uncertainty, what they cost
-and under what they were taken. A measurement makes one record for each part of the problem's gradient, and everything printed or
-drawn later is made of records alone.
+A record is one part of the gradient of one problem, as one estimator estimated it: moments, their uncertainty, what
+they cost and under what they were taken. A measurement makes one record for each part of the problem's gradient, and
+everything printed or drawn later is made of records alone.
 
-`b = E[G] - g` is the bias of an estimate `G` of the truth `g`; the variance of `G` is the trace of its covariance. JSON has no
-infinities: a number that is not finite is null.
+`b = E[G] - g` is the bias of an estimate `G` of the truth `g`; the variance of `G` is the trace of its covariance. JSON
+has no infinities: a number that is not finite is null.
 """
 
 import json
@@ -56,8 +56,9 @@ FIELDS: dict[str, Field] = {
     "bias_sq_se": Field(float, "standard error of bias_sq"),
     "bias_sq_ci_low": Field(float, "lower end of the 95 % interval of |b|^2"),
     "bias_sq_ci_high": Field(float, "upper end of the 95 % interval of |b|^2"),
-    "bias_max_z": Field(float, "largest |mean - truth| over the coordinates, in standard errors"),
-    "bias_p_value": Field(float, "p-value of no bias, family-wise over the coordinates"),
+    "bias_max_z": Field(float, "largest |mean - truth| over the tested coordinates, in standard errors, corrected for skewness"),
+    "bias_p_value": Field(float, "p-value of no bias, family-wise over the tested coordinates"),
+    "tested_dim": Field(int, "coordinates with enough effective events to be tested one by one"),
     "min_detectable_bias": Field(
         float, "bias of one coordinate that would be found with probability 0.8, in the unit of the gradient"
     ),
@@ -115,7 +116,8 @@ def make_record(**values) -> Record:
 
 
 def _plain(value, kind: type):
-    """`value` as JSON will hold it in a field of type `kind`; left as it is where it does not fit, for `validate` to refuse."""
+    """`value` as JSON will hold it in a field of type `kind`; left as it is where it does not fit, for `validate` to
+    refuse."""
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
     if not isinstance(value, str | None) and np.ndim(value) == 0:

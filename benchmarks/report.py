@@ -5,8 +5,8 @@
     tables/         Markdown, LaTeX and CSV
     figures/        PDF, PNG and SVG
 
-`tables/` and `figures/` belong to the report and are replaced whole, so that nothing in them is older than the records. All is written
-aside first and then renamed. The same records give the same bytes.
+`tables/` and `figures/` belong to the report and are replaced whole, so that nothing in them is older than the records.
+All is written aside first and then renamed. The same records give the same bytes.
 """
 
 import base64
@@ -144,19 +144,17 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def facts(frame: pd.DataFrame, about: Mapping) -> dict[str, str]:
-    """The conditions of the run: what the records say, then what was noted when it started."""
+    """The conditions of the run: what was noted when it started, and what the records say."""
     columns = ("suite", "seed", "replicates", "device", "dtype", "versions", "commit")
     known = {column: extent(frame[column]) for column in columns if frame[column].notna().any()}
-    noted = {**about.get("identity", {}), **about.get("about", {})}
-    return known | {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in noted.items()
-        if name not in known
-    }
+    noted = {**about.get("identity", {}), **about.get("about", {}), **known}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in noted.items()}
+    return {name: text for name, text in texts.items() if text}
 
 
 def summary_lines(records: Iterable[Record]) -> list[str]:
-    """A run in short, as lines of plain text: headline rows below the name of their problem, then what is not among them."""
+    """A run in short, as lines of plain text: headline rows below the name of their problem, then what is not among
+    them."""
     frame = to_frame(records)
     measured = measurements(frame)
     shown, left_out = thin(measured[measured["headline"]], 3, 2)
@@ -178,17 +176,20 @@ def summary_lines(records: Iterable[Record]) -> list[str]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns of equal width, words to the left and numbers to the right; a row of one text may be as long as it likes."""
+    """Columns of equal width, words to the left and numbers to the right; a row of one text may be as long as it
+    likes."""
     widths = [max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True)]
     align = [str.ljust if column in WORDS else str.rjust for column in rows[0]]
     return ["  ".join(a(text, w) for a, text, w in zip(align, row, widths, strict=False)).rstrip() for row in rows]
 
 
 def summary_table(records: Iterable[Record]) -> RichTable:
-    """The lines of `summary_lines` for `rich` to print: what is not a row of numbers in bold, what is found to be biased in red."""
+    """The lines of `summary_lines` for `rich` to print: headings in bold, what is found to be biased in red. A line is
+    folded where the terminal is narrow, so that nothing is lost; where the output is no terminal, print the lines
+    themselves."""
     table = RichTable.grid()
+    table.add_column(overflow="fold")
     for line in summary_lines(records):
         found = re.search(r"  biased (?!by)", line)
-        row = line.startswith("  ")
-        table.add_row(Text(line, style="red" if found else "" if row else "bold", no_wrap=row, overflow="ellipsis"))
+        table.add_row(Text(line, style="red" if found else "" if line.startswith("  ") else "bold"))
     return table

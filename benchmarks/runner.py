@@ -13,7 +13,7 @@ import numpy as np
 from estimators import ESTIMATORS
 
 from . import environment
-from .harness import stream_key
+from .harness import double_precision, stream_key
 from .measurement import Incompatible, Measurement, hyperparameters, measure
 from .problems import PROBLEMS, Truth, mismatch
 from .records import Record, make_record
@@ -41,6 +41,7 @@ class Plan(NamedTuple):
             "replicates": cell.replicates,
             "seed": self.seed,
             "warm_up_steps": self.warm_up_steps,
+            "dtype": "float64" if double_precision() else "float32",
         }
 
 

@@ -1,7 +1,9 @@
-"""Selection: under what name a record is shown, in which order, and how many are shown where there are too many to read.
+"""Selection: under what name a record is shown, in which order, and how many are shown where there are too many to
+read.
 
-Problems that differ in their arguments only are one *family*, its members are *points*. Runs of one estimator that differ in their
-hyper-parameters are its *settings*, and are told apart by the hyper-parameters that differ and by nothing else.
+Problems that differ in their arguments only are one *family*, its members are *points*. Runs of one estimator that
+differ in their hyper-parameters are its *settings*, and are told apart by the hyper-parameters that differ and by
+nothing else.
 """
 
 import json
@@ -18,9 +20,11 @@ CIRCUMSTANCES = ("seed", "replicates", "dtype", "device", "suite", "commit")
 
 
 def arrange(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` in reading order with four more columns: `family` and `point` of the problem, `name` and `label` of the estimator.
+    """`frame` in reading order with four more columns: `family` and `point` of the problem, `name` and `label` of the
+    estimator.
 
-    `name` is the estimator without its arguments, `label` is unique within a problem unless two records are alike in all but their numbers.
+    `name` is the estimator without its arguments, `label` is unique within a problem unless two records are alike in
+    all but their numbers.
     """
     frame = frame.assign(
         family=frame["problem"].map(problem_family).astype("string"),
@@ -28,7 +32,8 @@ def arrange(frame: pd.DataFrame) -> pd.DataFrame:
         point="",
         label="",
     )
-    # Through objects, because a column of an empty or of a one-row frame would otherwise take the type of what is put in.
+    # Through objects, because a column of an empty or of a one-row frame would otherwise take the type of what is put
+    # in.
     labels = pd.Series("", frame.index, dtype=object)
     points = pd.Series("", frame.index, dtype=object)
     for _, family in frame.groupby("family", sort=False):
@@ -112,7 +117,8 @@ def evenly(values: Sequence, most: int) -> list:
 
 
 def thin(frame: pd.DataFrame, points: int, settings: int) -> tuple[pd.DataFrame, str]:
-    """At most so many points of each family and settings of each estimator of an arranged frame, and what is left out, in words."""
+    """At most so many points of each family and settings of each estimator of an arranged frame, and what is left out,
+    in words."""
     families = frame.groupby("family", sort=False)["problem"]
     problems = [name for _, group in families for name in evenly(list(group.unique()), points)]
     named = frame.groupby(["family", "name"], sort=False)["label"]

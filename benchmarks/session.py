@@ -40,9 +40,12 @@ def run_session(cells: list[Cell], arguments) -> int:
     if store:
         store.consolidate()
     if not arguments.json:
-        from .report import summary_table
+        from .report import summary_lines, summary_table
 
-        Console().print(summary_table(records))
+        if sys.stdout.isatty():
+            Console().print(summary_table(records))
+        else:
+            print("\n".join(summary_lines(records)))
     failed = sum(record["status"] == "failed" for record in records)
     return 1 if failed and arguments.strict else 0
 

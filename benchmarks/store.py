@@ -4,9 +4,9 @@
     cells/          one file for each finished cell, while the run lasts
     records.jsonl   all records, once the run is consolidated
 
-A finished cell is found again after an interruption, and one that was measured under other conditions is never taken for it: `cells`
-says how they are told apart. Every file appears whole or not at all, because it is written under another name, flushed to
-disk, and renamed.
+A finished cell is found again after an interruption, and one that was measured under other conditions is never taken
+for it: `cells` says how they are told apart. Every file appears whole or not at all, because it is written under
+another name, flushed to disk, and renamed.
 """
 
 import json
@@ -125,8 +125,8 @@ class RunDirectory:
 def open_run(path: str | Path, identity: Mapping, about: Mapping | None = None) -> RunDirectory:
     """The run at `path`, new or resumed.
 
-    `identity` is what all of its cells share, and must be that of the run found there; `about` is noted with it when the run is
-    new: the command, the machine, versions.
+    `identity` is what all of its cells share, and must be that of the run found there; `about` is noted with it when
+    the run is new: the command, the machine, versions.
     """
     path = Path(path)
     with _in_a_sentence(path):

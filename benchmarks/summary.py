@@ -2,19 +2,20 @@
 
 import math
 
-import jax
 import numpy as np
 
 from . import statistics
+from .measurement import Measurement, flatten
+from .moments import Moments
 
 
-def summarise(m, part: str, epsilon: float) -> dict:
+def summarise(m: Measurement, part: str, epsilon: float) -> dict:
     """The fields of a record that a measurement determines. The problem's and the suite's names are the caller's to
     add."""
     spread = m.spreads[part]
     n = m.moments.count
-    pick = _picker(m, part)
-    mean, per_coordinate = pick(m.mean), pick(m.variance)
+    where = m.coordinates(part)
+    mean, per_coordinate = m.moments.mean[where], m.moments.variance[where]
     trace = float(per_coordinate.sum())
     spans = statistics.variance(trace, spread.squares.sum(), spread.fourths, n)
     khat = statistics.pareto_shape(spread.tail)
@@ -27,7 +28,7 @@ def summarise(m, part: str, epsilon: float) -> dict:
         "replicates": m.replicates,
         "warmup": m.warm_up_steps,
         "dim": len(mean),
-        **_bias_fields(m, pick, mean, per_coordinate, trace, epsilon),
+        **_bias_fields(m, where, epsilon),
         "variance": spans.trace,
         "variance_se": spans.standard_error,
         "variance_ci_low": spans.low,
@@ -36,47 +37,42 @@ def summarise(m, part: str, epsilon: float) -> dict:
         "cosine": spread.cosine / n,
         "sign_agreement": spread.aligned / n,
         "khat": khat,
-        "kurtosis": _kurtosis(m, pick, per_coordinate),
+        "kurtosis": _kurtosis(m.moments, where),
         "max_share": float(spread.tail.max(initial=0.0) / spread.squares.sum()) if trace > 0 else 0.0,
         "heavy_tailed": bool(khat > statistics.HEAVY),
         "evaluations": m.evaluations,
         "seconds_per_estimate": seconds,
-        "batch": m.batch,
+        "batch": m.work.chunk * len(m.work.devices),
         "compile_seconds": m.compile_seconds,
         "variance_x_evaluations": trace * m.evaluations,
         "variance_x_seconds": trace * seconds,
-        "device": m.device,
-        "dtype": m.dtype,
+        "device": m.work.devices[0].device_kind,
+        "dtype": str(m.work.dtype),
     }
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
 
 
-def _picker(m, part):
-    """A function from a gradient to the coordinates of one part: `[d]`, or `[blocks, d]` for leaves with that leading
-    axis."""
-
-    def pick(tree, leading: int = 0) -> np.ndarray:
-        leaves = jax.tree.leaves(m.problem.parts(tree)[part])
-        return np.concatenate(
-            [np.asarray(leaf, np.float64).reshape(*leaf.shape[:leading], -1) for leaf in leaves], axis=-1
-        )
-
-    return pick
-
-
-def _bias_fields(m, pick, mean, per_coordinate, trace, epsilon) -> dict:
+def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:
     if m.truth_record is None:
         return {"truth_kind": "unknown", "verdict": "undetermined", "epsilon": epsilon}
-    n, truth = m.moments.count, pick(m.truth)
-    error = np.zeros_like(truth) if m.truth_record.standard_error is None else pick(m.truth_record.standard_error)
-    norm = float(np.linalg.norm(truth))
-    root_second_moment = math.sqrt(float(np.sum(mean**2)) + trace)
-    resolution = (
-        statistics.ROUNDING_UNITS * float(np.finfo(m.dtype).eps) * max(norm, root_second_moment) / math.sqrt(len(truth))
+    truth, known = flatten(m.truth)[where], m.truth_record.standard_error
+    error = np.zeros_like(truth) if known is None else flatten(known)[where]
+    norm, trace = float(np.linalg.norm(truth)), float(m.moments.variance[where].sum())
+    root_second_moment = math.sqrt(float(np.sum(m.moments.mean[where] ** 2)) + trace)
+    units = statistics.ROUNDING_UNITS * float(np.finfo(m.work.dtype).eps)
+    sample = statistics.Sample(
+        count=m.moments.count,
+        offset=m.moments.mean[where] - truth,
+        variance=m.moments.variance[where],
+        third=None if m.moments.third is None else m.moments.third[where],
+        fourth=None if m.moments.fourth is None else m.moments.fourth[where],
+        blocks=m.moments.block_means()[:, where],
+        truth_se=error,
+        resolution=units * max(norm, root_second_moment) / math.sqrt(len(truth)),
+        deterministic=m.work.deterministic,
     )
-    found = statistics.bias(mean - truth, per_coordinate, pick(m.moments.block_means(), 1), n, error, resolution)
-    scale = max(norm, 0.01 * math.sqrt(trace))
-    verdict, needed = statistics.verdict(found, m.estimator.unbiased, scale, epsilon)
+    found = statistics.bias(sample)
+    verdict, needed = statistics.verdict(found, m.estimator.unbiased, max(norm, 0.01 * math.sqrt(trace)), epsilon)
     low, high = found.interval
     return {
         "truth_kind": m.truth_record.kind,
@@ -88,6 +84,7 @@ def _bias_fields(m, pick, mean, per_coordinate, trace, epsilon) -> dict:
         "bias_sq_ci_high": high,
         "bias_max_z": found.max_z,
         "bias_p_value": found.p_value,
+        "tested_dim": found.tested,
         "min_detectable_bias": found.min_detectable,
         "relative_bias": math.copysign(math.sqrt(abs(found.squared)), found.squared) / norm if norm > 0 else None,
         "verdict": verdict,
@@ -97,13 +94,9 @@ def _bias_fields(m, pick, mean, per_coordinate, trace, epsilon) -> dict:
     }
 
 
-def _kurtosis(m, pick, per_coordinate) -> float:
+def _kurtosis(moments: Moments, where: np.ndarray) -> float:
     """The largest kurtosis of a coordinate that varies; NaN where fourth powers were not kept."""
-    if m.moments.fourth is None:
+    variance = moments.variance[where]
+    if moments.fourth is None or not (varies := variance > 0).any():
         return math.nan
-    varies = per_coordinate > 0
-    return (
-        float(np.max(pick(m.moments.fourth)[varies] / per_coordinate[varies] ** 2, initial=0.0))
-        if varies.any()
-        else math.nan
-    )
+    return float(np.max(moments.fourth[where][varies] / variance[varies] ** 2))

@@ -1,7 +1,8 @@
 """Sweeps: what becomes of variance and bias along a hyper-parameter of an estimator or an argument of a problem.
 
-A sweep is found, not declared: wherever records agree in all but one number, and that number takes three values or more, there is
-a curve. Its name is that number's, `sweep-temperature` for a hyper-parameter and `sweep-normal-cosine-k` for an argument.
+A sweep is found, not declared: wherever records agree in all but one number, and that number takes three values or
+more, there is a curve. Its name is that number's, `sweep-temperature` for a hyper-parameter and `sweep-normal-cosine-k`
+for an argument.
 """
 
 import json
@@ -45,7 +46,8 @@ def sweep_figures(frame: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _along(frame: pd.DataFrame, number: str, items: list[dict], panel: pd.Series, line: pd.Series) -> pd.DataFrame:
-    """Rows that lie on a curve along `number`, with their place `along` it, the `panel` they belong to and the `line`."""
+    """Rows that lie on a curve along `number`, with their place `along` it, the `panel` they belong to and the
+    `line`."""
     rest = [
         json.dumps({name: value for name, value in item.items() if name != number}, sort_keys=True) for item in items
     ]
@@ -92,7 +94,8 @@ def _variance_line(axes: Axes, line: pd.DataFrame) -> None:
 
 
 def _bias_line(axes: Axes, line: pd.DataFrame) -> list[float]:
-    """The squared bias with its interval where that is above zero, elsewhere an arrow at its upper end; the heights that must be seen."""
+    """The squared bias with its interval where that is above zero, elsewhere an arrow at its upper end; the heights
+    that must be seen."""
     shares = [relative_bias(row) for _, row in line.iterrows()]
     squares = [
         (x, *(share * abs(share) for share in three)) for x, three in zip(line["along"], shares, strict=True) if three

@@ -1,11 +1,11 @@
 """Tables: records as a paper prints them.
 
-One table shows one family of problems, which differ in their arguments only. What is too much to read is thinned evenly, and
-the caption says by how much; the CSV file has everything.
+One table shows one family of problems, which differ in their arguments only. What is too much to read is thinned
+evenly, and the caption says by how much; the CSV file has everything.
 
-A run tests many hypotheses of no bias. The p-value of a record is family-wise over its coordinates; over all records of a
-run the tables apply Holm's step-down correction, and mark a verdict of bias that it does not support. An estimator that
-declares to be biased is not tested.
+A run tests many hypotheses of no bias. The p-value of a record is family-wise over its coordinates; over all records of
+a run the tables apply Holm's step-down correction, and mark a verdict of bias that it does not support. An estimator
+that declares to be biased is not tested.
 """
 
 import math
@@ -51,8 +51,9 @@ def part_tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def measurements(frame: pd.DataFrame) -> pd.DataFrame:
-    """The measured rows of `frame`, arranged, with what the whole run says of each: `tests` counts its tests of no bias, `unsupported`
-    is a verdict of bias that does not survive Holm's correction, `exact` a variance of zero up to rounding."""
+    """The measured rows of `frame`, arranged, with what the whole run says of each: `tests` counts its tests of no
+    bias, `unsupported` is a verdict of bias that does not survive Holm's correction, `exact` a variance of zero up to
+    rounding."""
     frame = arrange(frame[frame["status"] == "ok"])
     tested = frame["bias_p_value"].where(frame["unbiased"].fillna(False).astype(bool))
     return frame.assign(
@@ -124,8 +125,8 @@ def verdict_text(row: pd.Series) -> str:
 
 
 def relative_bias(row: pd.Series) -> list[float] | None:
-    """The bias and the ends of its interval as shares of the norm of the truth, negative where the squared bias is; `None` if
-    it is unknown, or if the truth is so small beside them that a share says nothing."""
+    """The bias and the ends of its interval as shares of the norm of the truth, negative where the squared bias is;
+    `None` if it is unknown, or if the truth is so small beside them that a share says nothing."""
     biases = absolute_bias(row)
     known = pd.notna(row["truth_norm"]) and max(map(abs, biases)) <= LARGEST_SHARE * row["truth_norm"]
     return [bias / row["truth_norm"] if bias else 0.0 for bias in biases] if known else None
@@ -187,7 +188,8 @@ def caption(frame: pd.DataFrame, left_out: str = "") -> str:
 
 
 def unmeasured_table(frame: pd.DataFrame) -> Table | None:
-    """What failed or could not run, and why; `None` if everything ran. Pairs that share estimator and reason share a row."""
+    """What failed or could not run, and why; `None` if everything ran. Pairs that share estimator and reason share a
+    row."""
     frame = arrange(frame[frame["status"] != "ok"])
     if frame.empty:
         return None

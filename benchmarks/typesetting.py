@@ -1,6 +1,7 @@
 """Typesetting: numbers with their intervals as text, and tables of text in Markdown and LaTeX.
 
-Text is written once, in Unicode; `latex` turns it into plain ASCII that LaTeX reads as mathematics where it is mathematics.
+Text is written once, in Unicode; `latex` turns it into plain ASCII that LaTeX reads as mathematics where it is
+mathematics.
 """
 
 import math
@@ -95,7 +96,8 @@ def _latex_character(character: str) -> str:
 
 
 def with_interval(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """`value [low, high]` with the digits that the interval can carry, and one power of ten where plain digits would be long.
+    """`value [low, high]` with the digits that the interval can carry, and one power of ten where plain digits would be
+    long.
 
     >>> with_interval(0.015931, 0.015622, 0.016251), with_interval(1.593e-7, 1.562e-7, 1.625e-7)
     ('0.0159 [0.0156, 0.0163]', '1.59 [1.56, 1.63] ×10⁻⁷')
@@ -116,8 +118,8 @@ def with_interval(value: float, low: float = math.nan, high: float = math.nan) -
 
 
 def _digits(exponent: int, width: float) -> int:
-    """Significant digits for a number of the order `10**exponent` whose interval is so wide: two or three, or four if the
-    ends of the interval would otherwise be equal."""
+    """Significant digits for a number of the order `10**exponent` whose interval is so wide: two or three, or four if
+    the ends of the interval would otherwise be equal."""
     wanted, needed = (exponent - math.floor(math.log10(width / units)) + 1 for units in (4, 1))
     return max(min(wanted, max(needed, 3), 4), 2)
 

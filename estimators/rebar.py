@@ -1,20 +1,22 @@
 r"""REBAR and RELAX: the score function with a relaxation as control variate, unbiased at every temperature.
 
-Let $z$ be the perturbed logits, $b = \mathrm{harden}(z)$ the event and $\tilde z$ a second draw of the perturbed logits *given*
-$b$. For any surrogate $c$ of `f`,
+Let $z$ be the perturbed logits, $b = \mathrm{harden}(z)$ the event and $\tilde z$ a second draw of the perturbed logits
+*given* $b$. For any surrogate $c$ of `f`,
 
 $$\hat g = [f(b) - c(\tilde z)]\, \nabla_\theta \log p(b) + \nabla_\theta c(z) - \nabla_\theta c(\tilde z)$$
 
-is unbiased: the terms with $\tilde z$ together estimate $-\nabla_\theta E[c(\tilde z)]$, by the score of $b$ and along the path
-$\tilde z(b; \theta)$, and $\tilde z$ has the law of $z$. Both gradients of $c$ are total: $\tilde z$ depends on the leaves too. What
-tells the estimators of this room apart is $c$, and what of it is trained.
+is unbiased: the terms with $\tilde z$ together estimate $-\nabla_\theta E[c(\tilde z)]$, by the score of $b$ and along
+the path $\tilde z(b; \theta)$, and $\tilde z$ has the law of $z$. Both gradients of $c$ are total: $\tilde z$ depends
+on the leaves too. What tells the estimators of this room apart is $c$, and what of it is trained.
 
-Training follows the gradient of the *second moment* of one estimate, $\nabla_\phi \|\hat g\|^2$: the mean does not depend on the
-control, so that is an unbiased gradient of the variance. It differentiates the weight $f(b) - c(\tilde z)$ as well. A surrogate
-loss with a `stop_gradient` around that weight has the same estimates but hides the control in it from this second derivative;
-the control is then trained on another loss, possibly uphill, and no test of the mean can tell.
+Training follows the gradient of the *second moment* of one estimate, $\nabla_\phi \|\hat g\|^2$: the mean does not
+depend on the control, so that is an unbiased gradient of the variance. It differentiates the weight
+$f(b) - c(\tilde z)$ as well. A surrogate loss with a `stop_gradient` around that weight has the same estimates but
+hides the control in it from this second derivative; the control is then trained on another loss, possibly uphill, and
+no test of the mean can tell.
 
-The two draws must be coupled through $b$. Where $b$ is not the rounding of $z$ the mean is right still, and the estimator another.
+The two draws must be coupled through $b$. Where $b$ is not the rounding of $z$ the mean is right still, and the
+estimator another.
 """
 
 import math
@@ -37,7 +39,7 @@ Surrogate = Callable[[AbstractRelaxable, Noise], Scalar]
 
 
 def corrected_score(key: PRNGKey, dist: Grads, f: Objective, surrogate: Surrogate) -> Grads:
-    """The estimate at the head of this file with `surrogate(dist, z)` as `c(z)`, by one pullback for all of its terms."""
+    """The estimate at the head of this file, `surrogate(dist, z)` for `c(z)`, by one pullback for all of its terms."""
     key_noise, key_fresh = jax.random.split(key)
     noise, fresh = dist.noise(key_noise), dist.noise(key_fresh)
     b = dist.harden(dist.perturb(noise))
@@ -63,26 +65,27 @@ class ScaledRelaxation(eqx.Module):
 class REBAR(AbstractLearnedEstimator):
     r"""REBAR: the score function, with the relaxed objective as control variate.
 
-    With $z$ the perturbed logits, $b = \mathrm{harden}(z)$, $\tilde z$ perturbed logits given $b$ from fresh noise, $\eta$ the
-    `coefficient`, $t$ the `temperature` and $c(z) = \eta f(\mathrm{relax}(z; t))$,
+    With $z$ the perturbed logits, $b = \mathrm{harden}(z)$, $\tilde z$ perturbed logits given $b$ from fresh noise,
+    $\eta$ the `coefficient`, $t$ the `temperature` and $c(z) = \eta f(\mathrm{relax}(z; t))$,
 
     $$\hat g = [f(b) - c(\tilde z)]\, \nabla_\theta \log p(b) + \nabla_\theta c(z) - \nabla_\theta c(\tilde z).$$
 
-    Unbiased for every coefficient and temperature: $z$ and $\tilde z$ have one law. The coefficient is trained on the second moment
-    of one estimate, and with `learn_temperature` so is the logarithm of the temperature (dynamic REBAR); the arguments say where
-    they start. Needs a relaxable distribution and an `f` that is differentiable between its events; three evaluations of `f`.
+    Unbiased for every coefficient and temperature: $z$ and $\tilde z$ have one law. The coefficient is trained on the
+    second moment of one estimate, and with `learn_temperature` so is the logarithm of the temperature (dynamic REBAR);
+    the arguments say where they start. Needs a relaxable distribution and an `f` that is differentiable between its
+    events; three evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> control = REBAR(coefficient=0.5).control(jax.random.key(0), Bernoulli(logits=[0.0]))
     >>> print(control.coefficient, control.log_temperature)
     0.5 None
 
-    The coefficient is one real number for all leaves, of either sign, where the authors' program confines it to $(0, 2)$. For one
-    Bernoulli variable the control variate has the mean $-c(0) \nabla \log p(b)$ given $b$: a constant baseline and added noise, so
-    that a problem of one variable cannot show what REBAR is for.
+    The coefficient is one real number for all leaves, of either sign; the authors' program confines it to $(0, 2)$. For
+    one Bernoulli variable the control variate has the mean $-c(0) \nabla \log p(b)$ given $b$: a constant baseline and
+    added noise, so that a problem of one variable cannot show what REBAR is for.
 
-    **References:** Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, REBAR: low-variance, unbiased gradient estimates for
-    discrete latent variable models, 2017, arXiv:1703.07370.
+    **References:** Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, REBAR: low-variance, unbiased gradient estimates
+    for discrete latent variable models, 2017, arXiv:1703.07370.
     """
 
     temperature: Float[Array, ""] = eqx.field(converter=as_floating, default=0.5)
@@ -104,7 +107,8 @@ class REBAR(AbstractLearnedEstimator):
         return ScaledRelaxation(self.coefficient.astype(dtype), log_temperature)
 
     def gradient(self, key: PRNGKey, control: ScaledRelaxation, dist: Grads, f: Objective) -> Grads:
-        temperature = jnp.exp(control.log_temperature) if self.learn_temperature else self.temperature
+        learned = self.learn_temperature
+        temperature = jnp.exp(control.log_temperature) if learned else self.temperature.astype(precision(dist))
         return corrected_score(key, dist, f, lambda d, z: control.coefficient * f(d.relax(z, temperature)))
 
     def evaluations(self, dist: AbstractDistribution) -> int:
@@ -113,7 +117,7 @@ class REBAR(AbstractLearnedEstimator):
 
 
 class RelaxationWithNetwork(eqx.Module):
-    """What RELAX trains: a scaled relaxation and a network. Its leaves are arrays, so it can be scanned and mapped as it is."""
+    """What RELAX trains: a scaled relaxation and a network. Every leaf is an array, so it can be scanned and mapped."""
 
     coefficient: Float[Array, ""]
     log_temperature: Float[Array, ""]
@@ -134,21 +138,21 @@ class RELAX(AbstractLearnedEstimator):
 
     $$\hat g = [f(b) - c(\tilde z)]\, \nabla_\theta \log p(b) + \nabla_\theta c(z) - \nabla_\theta c(\tilde z).$$
 
-    Unbiased for every $c$. All of $c$ is trained on the second moment of one estimate: $\eta$, which starts at 1, the logarithm of
-    $t$, which starts at that of `temperature`, and the network, one hidden layer of `width` units with `tanh` whose output layer
-    starts at zero. So training starts from REBAR with coefficient 1. Needs a relaxable distribution and an `f` that is
-    differentiable between its events; three evaluations of `f`, two of the network.
+    Unbiased for every $c$. All of $c$ is trained on the second moment of one estimate: $\eta$, which starts at 1, the
+    logarithm of $t$, which starts at that of `temperature`, and the network, one hidden layer of `width` units with
+    `tanh` whose output layer starts at zero. So training starts from REBAR with coefficient 1. Needs a relaxable
+    distribution and an `f` that is differentiable between its events; three evaluations of `f`, two of the network.
 
     >>> from estimators import Bernoulli
     >>> RELAX().evaluations(Bernoulli(logits=[0.0]))
     3
 
-    This is the form whose $c$ contains the relaxed objective, as in the paper's experiments on discrete variables, with a trained
-    coefficient before it. The form for a black box, a network alone, evaluates `f` once and is not this one. The network sees
-    the relaxed event, flattened, and not $z$.
+    This is the form whose $c$ contains the relaxed objective, as in the paper's experiments on discrete variables, with
+    a trained coefficient before it. The form for a black box, a network alone, evaluates `f` once and is not this one.
+    The network sees the relaxed event, flattened, and not $z$.
 
-    **References:** Grathwohl, Choi, Wu, Roeder and Duvenaud, Backpropagation through the void: optimizing control variates for
-    black-box gradient estimation, 2018, arXiv:1711.00123.
+    **References:** Grathwohl, Choi, Wu, Roeder and Duvenaud, Backpropagation through the void: optimizing control
+    variates for black-box gradient estimation, 2018, arXiv:1711.00123.
     """
 
     temperature: Float[Array, ""] = eqx.field(converter=as_floating, default=0.5)

@@ -1,8 +1,9 @@
 """Straight-through estimators: round going forward, pretend not to have rounded going backward.
 
-The objective sees a true event `x`; its derivative `f'(x)` is then pulled back through something smooth in the leaves that the event
-resembles. What that is tells the estimators of this room apart, and the literature calls several by one name: the identity or
-the mean, at temperature 1 or another, of the sample's own noise or of none. Each docstring below says which it is.
+The objective sees a true event `x`; its derivative `f'(x)` is then pulled back through something smooth in the leaves
+that the event resembles. What that is tells the estimators of this room apart, and the literature calls several by one
+name: the identity or the mean, at temperature 1 or another, of the sample's own noise or of none. Each docstring below
+says which it is.
 """
 
 from typing import ClassVar
@@ -27,22 +28,23 @@ class StraightThrough(AbstractStatelessEstimator):
 
     $$\hat g = f'(x)^\top \, \frac{\partial\, \mathrm{mean}(\theta)}{\partial \theta}.$$
 
-    Biased, but exact for an affine `f`, whose $f'$ does not depend on $x$. For one Bernoulli variable with success probability $p$
-    its mean is $p (1 - p) [p f'(1) + (1 - p) f'(0)]$; for $f(x) = (x - c)^2$ the bias is $p (1 - p) (2 p - 1)$, none at $p = 1/2$.
-    Needs a relaxable distribution (for its mean) and a differentiable `f`; one evaluation of `f` with its derivative.
+    Biased, but exact for an affine `f`, whose $f'$ does not depend on $x$. For one Bernoulli variable with success
+    probability $p$ its mean is $p (1 - p) [p f'(1) + (1 - p) f'(0)]$; for $f(x) = (x - c)^2$ the bias is
+    $p (1 - p) (2 p - 1)$, none at $p = 1/2$. Needs a relaxable distribution (for its mean) and a differentiable `f`;
+    one evaluation of `f` with its derivative.
 
     >>> from estimators import Bernoulli
     >>> grads = StraightThrough().gradient(jax.random.key(0), Bernoulli(logits=[0.0]), lambda x: 2 * x.sum())
     >>> print(grads.logits)
     [0.5]
 
-    This is the form whose Jacobian is that of the mean with respect to the logits: $p (1 - p)$ for a Bernoulli variable,
-    $\mathrm{diag}(\pi) - \pi \pi^\top$ for a categorical one, the softmax at temperature 1. The form of Bengio et al. that leaves
-    this factor out (the identity from sample to logits) is another estimator, and so is a softmax at another temperature; neither
-    is exact for an affine `f`.
+    This is the form whose Jacobian is that of the mean with respect to the logits: $p (1 - p)$ for a Bernoulli
+    variable, $\mathrm{diag}(\pi) - \pi \pi^\top$ for a categorical one, the softmax at temperature 1. The form of
+    Bengio et al. that leaves this factor out (the identity from sample to logits) is another estimator, and so is a
+    softmax at another temperature; neither is exact for an affine `f`.
 
-    **References:** Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons for conditional
-    computation, 2013, arXiv:1308.3432.
+    **References:** Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons for
+    conditional computation, 2013, arXiv:1308.3432.
     """
 
     unbiased: ClassVar[bool] = False
@@ -62,21 +64,22 @@ class StraightThrough(AbstractStatelessEstimator):
 class StraightThroughGumbelSoftmax(AbstractStatelessEstimator):
     r"""The straight-through Gumbel-Softmax estimator: the event is hard, its derivative that of the relaxed event.
 
-    With `noise` drawn, $z = \mathrm{perturb}(\varepsilon; \theta)$ the perturbed logits, $x = \mathrm{harden}(z)$ and $t$ the
-    `temperature`,
+    With `noise` drawn, $z = \mathrm{perturb}(\varepsilon; \theta)$ the perturbed logits, $x = \mathrm{harden}(z)$ and
+    $t$ the `temperature`,
 
     $$\hat g = f'(x)^\top \, \frac{\partial\, \mathrm{relax}(z; t)}{\partial \theta}.$$
 
-    Biased, for an affine `f` too: there it is `GumbelSoftmax`, estimate by estimate. Needs a relaxable distribution and a
-    differentiable `f`; one evaluation of `f` with its derivative.
+    Biased, for an affine `f` too: there it is `GumbelSoftmax`, estimate by estimate. Needs a relaxable distribution and
+    a differentiable `f`; one evaluation of `f` with its derivative.
 
     >>> from estimators import Bernoulli
     >>> StraightThroughGumbelSoftmax(temperature=0.5).evaluations(Bernoulli(logits=[0.0]))
     1
 
-    The hard and the soft event are those of the *same* perturbed logits, as in Jang et al., and the factor $1 / t$ of the
-    relaxation's derivative is kept, so the norm of an estimate depends on the temperature. A fresh sample in the forward pass,
-    the softmax of unperturbed logits in the backward pass, or a derivative without $1 / t$ make other estimators.
+    The hard and the soft event are those of the *same* perturbed logits, as in Jang et al., and the factor $1 / t$ of
+    the relaxation's derivative is kept, so the norm of an estimate depends on the temperature. A fresh sample in the
+    forward pass, the softmax of unperturbed logits in the backward pass, or a derivative without $1 / t$ make other
+    estimators.
 
     **References:** Jang, Gu and Poole, Categorical reparameterization with Gumbel-Softmax, 2017, arXiv:1611.01144.
     """
@@ -92,9 +95,9 @@ class StraightThroughGumbelSoftmax(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         noise = dist.noise(key)
         x = dist.harden(dist.perturb(noise))
-        relaxed, pullback = jax.vjp(lambda d: d.relax(d.perturb(noise), self.temperature), dist)
-        # The temperature may be more precise than the leaves, and then so is the relaxed event.
-        return pullback(jax.grad(f)(x).astype(relaxed.dtype))[0]
+        temperature = self.temperature.astype(noise.dtype)
+        _, pullback = jax.vjp(lambda d: d.relax(d.perturb(noise), temperature), dist)
+        return pullback(jax.grad(f)(x))[0]
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist

@@ -1,6 +1,7 @@
 """Checks of hyper-parameters that more than one family makes.
 
-A numeric hyper-parameter is an array leaf, so under `jit` and `vmap` its value is not known; it was checked when the estimator was made.
+A numeric hyper-parameter is an array leaf, so under `jit` and `vmap` its value is not known; it was checked when the
+estimator was made.
 """
 
 import equinox as eqx

@@ -7,6 +7,7 @@ from . import (
     categorical as categorical,
     gaussian as gaussian,
     toys as toys,
+    vae as vae,
 )
 from .base import (
     PROBLEMS as PROBLEMS,

@@ -73,7 +73,7 @@ def rebuild(problem: VariationalAutoencoder, trained: PyTree, images: Float[Arra
     return eqx.tree_at(lambda p: (p.encoder, p.decoder, p.images), problem, (*trained, images))
 
 
-def mean_elbo(model: str, trained: tuple[Encoder, Decoder], nodes: int = 96) -> float:
+def mean_elbo(model: str, trained: tuple[Encoder, Decoder], nodes: int = 64) -> float:
     """The mean evidence bound of all digits, in nats."""
     images = binary_digits()
     problem = assemble(model, *trained, batch=1)

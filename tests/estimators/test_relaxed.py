@@ -1,7 +1,7 @@
 """Relaxed and straight-through estimators, proved by integrating their noise, by closed forms and by transcription.
 
-Nothing is drawn here but in one test of the mean: a distribution that returns the noise it is given makes an estimate a function of
-numbers, which can be integrated, or compared with the formula written out in NumPy.
+Nothing is drawn here but in one test of the mean: a distribution that returns the noise it is given makes an estimate a
+function of numbers, which can be integrated, or compared with the formula written out in NumPy.
 """
 
 import equinox as eqx
@@ -32,7 +32,7 @@ class PrescribedCategorical(Categorical):
 
 @eqx.filter_jit
 def estimates(estimator, logits, f, draws):
-    """Estimates for the given draws, stacked: Bernoulli variables for a vector of logits, categorical ones for a matrix."""
+    """Estimates for the given draws, stacked: a vector of logits is of Bernoulli variables, a matrix of categorical."""
 
     def one(draw):
         dist = prescribe(logits, draw[None]) if logits.ndim == 1 else PrescribedCategorical(logits, draw)
@@ -42,8 +42,8 @@ def estimates(estimator, logits, f, draws):
 
 
 def logistic_rule(logit, resolution=200):
-    """Noise and weights that integrate over the logistic law, by Gauss-Legendre in the uniform variable on either side of
-    the rounding threshold, where an estimate may jump."""
+    """Noise and weights that integrate over the logistic law, by Gauss-Legendre in the uniform variable on either side
+    of the rounding threshold, where an estimate may jump."""
     nodes, weights = np.polynomial.legendre.leggauss(resolution)
     threshold = special.expit(-logit)
     u = np.concatenate([threshold * (nodes + 1) / 2, threshold + (1 - threshold) * (nodes + 1) / 2])
@@ -99,7 +99,8 @@ def test_gumbel_softmax_is_the_gradient_of_the_smoothed_objective(logit):
 
 @pytest.mark.parametrize("logit", [-1.0, 0.6])
 def test_gumbel_softmax_bias_falls_in_proportion_to_the_temperature(logit):
-    """`E f(relax(z, t)) - E f(x) = t density(z = 0) int f(sigmoid(w)) - f(w > 0) dw + ...`; the integral is -1 for a quadratic."""
+    """`E f(relax(z, t)) - E f(x) = t density(z = 0) int f(sigmoid(w)) - f(w > 0) dw + ...`; the integral is -1 for a
+    quadratic."""
     p = special.expit(logit)
     temperatures = np.array([0.2, 0.1, 0.05, 0.025])
     truth = p * (1 - p) * (1 - 2 * 0.45)
@@ -189,7 +190,8 @@ def test_categorical_estimates_equal_their_formulas_in_numpy():
 
 
 def test_estimates_from_keys_have_the_mean_of_the_noise(key):
-    """z-tests at false-alarm rate 1e-6 together, with the power to see a relative error of 3 % with probability above 0.998."""
+    """z-tests at false-alarm rate 1e-6 together, with the power to see a relative error of 3 % with probability above
+    0.998."""
     estimators, p = [GumbelSoftmax(), StraightThroughGumbelSoftmax(), StraightThrough()], special.expit(-0.7)
 
     @jax.jit

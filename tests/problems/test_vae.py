@@ -19,10 +19,14 @@ from estimators import Bernoulli, Categorical, LeaveOneOut, Normal, Quadrature
 MODELS = tuple(LATENTS)
 
 
+def as_arrays(tree):
+    """The same tree in float64."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), tree)
+
+
 @functools.cache
 def problem_of(model, checkpoint="early", kl="analytic", batch=4):
-    problem = PROBLEMS.create(model, checkpoint=checkpoint, kl=kl, batch=batch)
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), problem)
+    return as_arrays(PROBLEMS.create(model, checkpoint=checkpoint, kl=kl, batch=batch))
 
 
 @functools.cache
@@ -70,19 +74,19 @@ def test_truth_by_two_routes(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_truth_is_the_slope_of_the_bound(model):
+    """Central differences along random directions of length one."""
     problem, step, generator = problem_of(model), 1e-4, np.random.default_rng(0)
     truth = truth_of(model).gradient["encoder"]
     for _ in range(2):
         direction = jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape), truth)
-        direction = jax.tree.map(lambda leaf, size=norm(direction): leaf / size, direction)
+        length = norm(direction)
         up, down = (
-            elbo_with(
-                problem, jax.tree.map(lambda w, d, h=h: jnp.asarray(np.asarray(w) + h * d), problem.encoder, direction)
-            )
-            for h in (step, -step)
+            jax.tree.map(lambda w, d, h=h: w + h * d, jax.tree.map(np.asarray, problem.encoder), direction)
+            for h in (step / length, -step / length)
         )
-        slope = sum(np.sum(leaf) for leaf in jax.tree.leaves(jax.tree.map(np.multiply, truth, direction)))
-        np.testing.assert_allclose((up - down) / (2 * step), slope, rtol=1e-6)
+        slope = (elbo_with(problem, as_arrays(up)) - elbo_with(problem, as_arrays(down))) / (2 * step)
+        expected = sum(np.sum(leaf) for leaf in jax.tree.leaves(jax.tree.map(np.multiply, truth, direction))) / length
+        np.testing.assert_allclose(slope, expected, rtol=1e-6)
 
 
 def layers(first, second, inputs):
@@ -284,24 +288,28 @@ def test_training_has_taught_the_networks_something(model):
     initial, early, late = (restore(model, checkpoint) for checkpoint in CHECKPOINTS)
     assert (initial.steps, early.steps, late.steps) == tuple(make_checkpoints.STEPS.values())
     assert initial.elbo < independent_pixels() < early.elbo - 1 < late.elbo - 3
-    recomputed = make_checkpoints.mean_elbo(model, (late.encoder, late.decoder), nodes=32)
-    np.testing.assert_allclose(recomputed, late.elbo, atol=1e-3 if model == "gaussian-vae" else 1e-5)
+    recomputed = make_checkpoints.mean_elbo(model, (late.encoder, late.decoder), nodes=24)
+    np.testing.assert_allclose(recomputed, late.elbo, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", MODELS)
+def assert_same(networks, others):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), networks, others)
+
+
+@pytest.mark.parametrize("model", ["gaussian-vae", "categorical-vae"])
 def test_the_initial_checkpoint_follows_from_the_seed(model):
     shipped = restore(model, "initial")
-    for ours, theirs in zip(make_checkpoints.initialise(model), (shipped.encoder, shipped.decoder), strict=True):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, theirs)
+    assert_same(make_checkpoints.initialise(model), (shipped.encoder, shipped.decoder))
 
 
 def test_the_early_checkpoint_follows_from_the_training():
-    early = restore("bernoulli-vae", "early")
+    initial, early = (restore("bernoulli-vae", checkpoint) for checkpoint in ("initial", "early"))
     path = make_checkpoints.trajectory("bernoulli-vae")
-    trained = next(itertools.islice(path, early.steps, None))
-    shipped, start = (early.encoder, early.decoder), make_checkpoints.initialise("bernoulli-vae")
-    moved = norm(jax.tree.map(np.subtract, shipped, start))
-    assert norm(jax.tree.map(np.subtract, trained, shipped)) < 1e-3 * moved
+    assert_same(next(path), (initial.encoder, initial.decoder))
+    trained = next(itertools.islice(path, early.steps - 1, None))
+    moved = jax.tree.map(np.subtract, (early.encoder, early.decoder), (initial.encoder, initial.decoder))
+    error = jax.tree.map(np.subtract, trained, (early.encoder, early.decoder))
+    assert norm(error) < 1e-3 * norm(moved)
 
 
 def test_a_family_without_a_closed_form_is_a_sentence():
