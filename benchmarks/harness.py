@@ -10,7 +10,9 @@ family.
 
 import functools
 import hashlib
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -75,7 +77,7 @@ class Work(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A compiled program, its work, and the seconds that tracing and compiling it took."""
+    """A compiled program, its work, and the seconds that tracing and compiling it took, once for all cells it serves."""
 
     executable: Callable
     work: Work
@@ -121,10 +123,14 @@ def is_deterministic(estimator: AbstractEstimator, state: PyTree, problem: Abstr
     """
     keys = jax.random.split(jax.random.key(0), 2)
     try:
-        jax.eval_shape(jax.vmap(lambda key: single(estimator, state, problem, key)[0], out_axes=None), keys)
+        eqx.filter_eval_shape(_unbatched, estimator, state, problem, keys)
     except ValueError:
         return False
     return True
+
+
+def _unbatched(estimator, state, problem, keys):
+    return jax.vmap(lambda key: single(estimator, state, problem, key)[0], out_axes=None)(keys)
 
 
 def warm_up(
@@ -132,23 +138,44 @@ def warm_up(
 ) -> PyTree:
     """The state after `steps` adaptations, each to the average statistics of `batch` replicates; `None` for a stateless
     estimator."""
-    key_init, key_steps = jax.random.split(jax.random.fold_in(key, WARM_UP))
-    state = estimator.init(key_init, problem.example()[0])
-    return state if state is None else _adapt(estimator, state, problem, key_steps, jnp.asarray(steps), batch)
+    shapes = state_shape(estimator, problem)
+    if shapes is None:
+        return None
+    arrays, _ = eqx.partition((estimator, problem), eqx.is_array)
+    adapted = warm_up_program(estimator, problem, key, batch)(arrays, key, np.int32(steps))
+    # Back on the host, so that the program of all devices may place it.
+    _, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    return eqx.combine(jax.tree.map(jnp.asarray, jax.device_get(adapted)), static)
 
 
-@eqx.filter_jit
-def _adapt(estimator, state, problem, key, steps, batch):
-    dynamic, static = eqx.partition(state, eqx.is_array)
+def state_shape(estimator: AbstractEstimator, problem: AbstractProblem) -> PyTree:
+    """Shapes and precisions of the estimator's state on this problem."""
+    return eqx.filter_eval_shape(lambda e, p, k: e.init(k, p.example()[0]), estimator, problem, jax.random.key(0))
 
-    def step(i, dynamic):
-        state = eqx.combine(dynamic, static)
-        keys = jax.random.split(jax.random.fold_in(key, i), batch)
-        stats = jax.vmap(lambda k: single(estimator, state, problem, k)[1])(keys)
-        stats = jax.tree.map(lambda s: jnp.mean(s, axis=0), stats)
-        return eqx.filter(estimator.adapt(state, stats), eqx.is_array)
 
-    return eqx.combine(jax.lax.fori_loop(0, steps, step, dynamic), static)
+def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key: PRNGKey, batch: int = 32) -> Callable:
+    """The compiled adaptation of a new state, a function of the arrays of both, the key and the number of steps."""
+    arrays, static = eqx.partition((estimator, problem), eqx.is_array)
+
+    def adapt(arrays, key, steps):
+        estimator, problem = eqx.combine(arrays, static)
+        key_init, key_steps = jax.random.split(jax.random.fold_in(key, WARM_UP))
+        state = estimator.init(key_init, problem.example()[0])
+        dynamic, fixed = eqx.partition(state, eqx.is_array)
+
+        def step(i, dynamic):
+            state = eqx.combine(dynamic, fixed)
+            keys = jax.random.split(jax.random.fold_in(key_steps, i), batch)
+            stats = jax.vmap(lambda k: single(estimator, state, problem, k)[1])(keys)
+            stats = jax.tree.map(lambda s: jnp.mean(s, axis=0), stats)
+            return eqx.filter(estimator.adapt(state, stats), eqx.is_array)
+
+        return jax.lax.fori_loop(0, steps, step, dynamic)
+
+    def build() -> Callable:
+        return jax.jit(adapt).lower(arrays, key, np.int32(0)).compile()
+
+    return _once(("warm-up", batch, *_structure(static, (arrays, key))), build)
 
 
 def compiled(
@@ -160,36 +187,52 @@ def compiled(
     chunk: int | None = None,
     devices: tuple[jax.Device, ...] | None = None,
 ) -> Program:
-    """The program for this structure of estimator, state and problem, compiled on first use.
-
-    `compile_seconds` is what this call spent on tracing and compiling: zero for a structure seen before.
-    """
+    """The program for this structure of estimator, state and problem, compiled on first use. Of `state` only the shapes
+    matter."""
     check_key(key)
-    arrays, static = eqx.partition((estimator, state, problem), eqx.is_array)
+    arrays, static = eqx.partition((estimator, state, problem), _is_arraylike)
     devices = tuple(devices or jax.local_devices())
-    leaves, treedef = jax.tree.flatten(static)
-    kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves((arrays, key))])
-    structure = treedef, tuple(leaves), kinds, chunk, devices, double_precision()
-    if structure in _PROGRAMS:
-        return _PROGRAMS[structure]._replace(compile_seconds=0.0)
-    started = time.perf_counter()
-    shapes = gradient_shape(estimator, state, problem)
-    work = Work(
-        shapes=shapes,
-        deterministic=is_deterministic(estimator, state, problem),
-        chunk=chunk or default_chunk(estimator, problem, shapes),
-        devices=devices,
-        order=4 if sum(shape.size for shape in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
-        x64=double_precision(),
-    )
-    with jax.enable_x64(True):
-        function, arguments = traceable(arrays, static, key, work)
-        executable = function.lower(*arguments).compile()
-    _PROGRAMS[structure] = Program(executable, work, time.perf_counter() - started)
+
+    def build() -> Program:
+        started = time.perf_counter()
+        shapes = gradient_shape(estimator, state, problem)
+        work = Work(
+            shapes=shapes,
+            deterministic=is_deterministic(estimator, state, problem),
+            chunk=chunk or default_chunk(estimator, problem, shapes),
+            devices=devices,
+            order=4 if sum(shape.size for shape in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
+            x64=double_precision(),
+        )
+        with jax.enable_x64(True):
+            function, arguments = traceable(arrays, static, key, work)
+            executable = function.lower(*arguments).compile()
+        return Program(executable, work, time.perf_counter() - started)
+
+    return _once((chunk, devices, *_structure(static, (arrays, key))), build)
+
+
+_PROGRAMS: dict[tuple, object] = {}
+_LOCKS: defaultdict[tuple, threading.Lock] = defaultdict(threading.Lock)
+
+
+def _once(structure: tuple, build: Callable):
+    """What `build` makes for this structure, made by the first thread that asks."""
+    with _LOCKS[structure]:
+        if structure not in _PROGRAMS:
+            _PROGRAMS[structure] = build()
     return _PROGRAMS[structure]
 
 
-_PROGRAMS: dict[tuple, Program] = {}
+def _structure(static: PyTree, arrays: PyTree) -> tuple:
+    """What a program is compiled for: everything but the values of the arrays."""
+    leaves, treedef = jax.tree.flatten(static)
+    kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves(arrays)])
+    return treedef, tuple(leaves), kinds, double_precision()
+
+
+def _is_arraylike(leaf) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> PyTree:

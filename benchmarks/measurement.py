@@ -131,6 +131,15 @@ def measure(
     )
 
 
+def prepare(estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array) -> None:
+    """Compile what `measure` will run, and nothing more: so that cells can be compiled side by side and run alone."""
+    if mismatch(estimator, problem) is None:
+        state = harness.state_shape(estimator, problem)
+        if state is not None:
+            harness.warm_up_program(estimator, problem, fenced(key))
+        harness.compiled(estimator, state, problem, fenced(key))
+
+
 def reference_truth(
     estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array, replicates: int = 100_000
 ) -> Truth | None:

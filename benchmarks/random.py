@@ -25,8 +25,9 @@ def rounds(k1: Words, k2: Words, x1: Words, x2: Words) -> tuple[Words, Words]:
     x1, x2 = x1 + keys[0], x2 + keys[1]
     for group in range(5):
         for rotation in ROTATIONS[group % 2]:
-            x1 = x1 + x2
-            x2 = (x2 << np.uint32(rotation) | x2 >> np.uint32(32 - rotation)) ^ x1
+            x1 = lax.add(x1, x2)
+            left, right = lax.shift_left(x2, np.uint32(rotation)), lax.shift_right_logical(x2, np.uint32(32 - rotation))
+            x2 = lax.bitwise_xor(lax.bitwise_or(left, right), x1)
         x1 = x1 + keys[(group + 1) % 3]
         x2 = x2 + keys[(group + 2) % 3] + np.uint32(group + 1)
     return x1, x2

@@ -56,7 +56,9 @@ FIELDS: dict[str, Field] = {
     "bias_sq_se": Field(float, "standard error of bias_sq"),
     "bias_sq_ci_low": Field(float, "lower end of the 95 % interval of |b|^2"),
     "bias_sq_ci_high": Field(float, "upper end of the 95 % interval of |b|^2"),
-    "bias_max_z": Field(float, "largest |mean - truth| over the tested coordinates, in standard errors, corrected for skewness"),
+    "bias_max_z": Field(
+        float, "largest |mean - truth| over the tested coordinates, in standard errors, corrected for skewness"
+    ),
     "bias_p_value": Field(float, "p-value of no bias, family-wise over the tested coordinates"),
     "tested_dim": Field(int, "coordinates with enough effective events to be tested one by one"),
     "min_detectable_bias": Field(
@@ -81,7 +83,7 @@ FIELDS: dict[str, Field] = {
     "evaluations": Field(int, "calls of the objective by one estimate"),
     "seconds_per_estimate": Field(float, "seconds for one estimate, compilation left out"),
     "batch": Field(int, "replicates computed together when timed"),
-    "compile_seconds": Field(float, "seconds of compilation"),
+    "compile_seconds": Field(float, "seconds of tracing and compiling the program, which cells of one structure share"),
     "variance_x_evaluations": Field(float, "variance times evaluations"),
     "variance_x_seconds": Field(float, "variance times seconds_per_estimate"),
     "stream": Field(str, "name of the key stream; estimators that share it saw the same noise"),

@@ -1,10 +1,13 @@
 """Running cells: each is measured, judged and stored before the next begins; one that fails becomes a row and the
 others go on."""
 
+import contextlib
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -14,13 +17,15 @@ from estimators import ESTIMATORS
 
 from . import environment
 from .harness import double_precision, stream_key
-from .measurement import Incompatible, Measurement, hyperparameters, measure
+from .measurement import Incompatible, Measurement, hyperparameters, measure, prepare
 from .problems import PROBLEMS, Truth, mismatch
 from .records import Record, make_record
 from .specs import Spec, UserError
 from .suites import Cell
 
 WARM_UP_STEPS = 500
+# Cells compiled ahead for each core.
+WINDOW = 4
 
 
 class Plan(NamedTuple):
@@ -85,7 +90,7 @@ def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measure
     return measure(
         cell.estimator.create(ESTIMATORS),
         problem_of(cell.problem),
-        stream_key(plan.seed, "problem", str(cell.problem)),
+        _key(plan, cell),
         replicates=cell.replicates,
         truth=truth_of(cell.problem),
         warm_up_steps=plan.warm_up_steps,
@@ -93,13 +98,18 @@ def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measure
     )
 
 
-@functools.lru_cache(maxsize=4)
+def _key(plan: Plan, cell: Cell) -> jax.Array:
+    """The stream of a cell: that of its problem, so that its estimators see the same noise."""
+    return stream_key(plan.seed, "problem", str(cell.problem))
+
+
+@functools.lru_cache(maxsize=16)
 def problem_of(spec: Spec):
     """The problem called `spec`, made once for the cells that follow each other on it."""
     return spec.create(PROBLEMS)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def truth_of(spec: Spec) -> Truth | None:
     """Its truth, worked out once."""
     return problem_of(spec).truth()
@@ -111,13 +121,33 @@ def run_all(
     finished: Callable[[dict], list[Record] | None],
     progress: Callable[[Cell, int], None],
 ) -> Iterator[tuple[Cell, dict, list[Record], float]]:
-    """Cell, identity, records and seconds of each cell in turn; zero seconds for one that `finished` already has."""
-    for cell in cells:
-        identity = plan.identity(cell)
-        started = time.perf_counter()
-        held = finished(identity)
-        records = held if held is not None else run_cell(cell, plan, functools.partial(progress, cell))
-        yield cell, identity, records, 0.0 if held is not None else time.perf_counter() - started
+    """Cell, identity, records and seconds of each cell in turn; zero seconds for one that `finished` already has.
+
+    A window of cells is compiled side by side, one to a core, before its first is run: nothing compiles while a cell is
+    timed, and no more is lost by an interruption than a window's compilation.
+    """
+    workers = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)
+    for window in _windows(cells, WINDOW * workers):
+        identities = [plan.identity(cell) for cell in window]
+        held = [finished(identity) for identity in identities]
+        with ThreadPoolExecutor(workers) as pool:
+            list(
+                pool.map(functools.partial(_prepare, plan), [c for c, h in zip(window, held, strict=True) if h is None])
+            )
+        for cell, identity, found in zip(window, identities, held, strict=True):
+            started = time.perf_counter()
+            records = found if found is not None else run_cell(cell, plan, functools.partial(progress, cell))
+            yield cell, identity, records, 0.0 if found is not None else time.perf_counter() - started
+
+
+def _windows(cells: list[Cell], size: int) -> Iterator[list[Cell]]:
+    return (cells[start : start + size] for start in range(0, len(cells), size))
+
+
+def _prepare(plan: Plan, cell: Cell) -> None:
+    # What fails here fails again when the cell is run, and is recorded there.
+    with contextlib.suppress(Exception):
+        prepare(cell.estimator.create(ESTIMATORS), problem_of(cell.problem), _key(plan, cell))
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,8 @@ Z95 = 1.959964
 ROUNDING_UNITS = 64
 # A coordinate is tested once it has shown this many effective events.
 FEWEST_EVENTS = 20
+# The standard error of a coordinate is not believed below this share of the others'.
+LEAST_ERROR = 0.1
 # A squared deviation whose tail has a shape above one half has no variance: no interval of a variance covers.
 HEAVY = 0.5
 
@@ -91,18 +93,18 @@ def bias(sample: Sample) -> Bias:
 
 
 def coordinate_scores(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """The size of each coordinate's offset in standard errors, corrected for skewness, and whether it can be judged by
-    it.
+    """The size of each coordinate's offset in standard errors, corrected for skewness, and whether it can be judged by it.
 
     An estimate that is nonzero once in a thousand draws has, after a thousand, a mean that is off by its own size and a
-    standard error that knows nothing of it. Such a coordinate is left out of the test until it has shown
-    `FEWEST_EVENTS` effective events, `n / kurtosis`; one that never varied is left out too, unless it is right, or the
-    estimator draws nothing at all. For the others Hall's (1992) transformation takes the skewness out of the t
-    statistic.
+    standard error that knows nothing of it. Such a coordinate is left out of the test until it has shown `FEWEST_EVENTS`
+    effective events, `n / kurtosis`; one that never varied is left out too, unless it is right, or the estimator draws
+    nothing at all. For the others Hall's (1992) transformation takes the skewness out of the t statistic. Events that were
+    not seen at all leave no trace in any moment of their own coordinate, but their size is that of the estimates elsewhere:
+    no standard error is believed below `LEAST_ERROR` of the root mean square of all.
     """
     n = sample.count
     error = np.sqrt(sample.variance / n + sample.truth_se**2)
-    total = np.hypot(error, sample.resolution)
+    total = np.maximum(np.hypot(error, sample.resolution), LEAST_ERROR * math.sqrt(np.mean(error**2)))
     t = sample.offset / np.where(total > 0, total, 1.0)
     varies = sample.variance > 0
     tested = varies | sample.deterministic | (np.abs(sample.offset) <= sample.resolution)
@@ -110,8 +112,8 @@ def coordinate_scores(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         return np.abs(t), tested
     scale = np.where(varies, sample.variance, 1.0)
     tested &= ~varies | (sample.fourth / scale**2 <= n / FEWEST_EVENTS)
-    # The truth's own error is not skewed, and dilutes the skewness of the estimates.
-    share = sample.variance / n / np.where(error > 0, error, 1.0) ** 2
+    # What is added to the error of the mean is not skewed, and dilutes its skewness.
+    share = sample.variance / n / np.where(total > 0, total, 1.0) ** 2
     a = sample.third / scale**1.5 / math.sqrt(n) * np.where(varies, share, 0.0) ** 1.5
     return np.abs(t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6), tested
 

@@ -33,7 +33,15 @@ class MyScoreFunction(AbstractStatelessEstimator):
     def evaluations(self, dist):
         return 1
 '''
-QUICK = ["run", "--estimators", "score-function,enumeration", "--problems", "bernoulli-quadratic", "--replicates", "200"]
+QUICK = [
+    "run",
+    "--estimators",
+    "score-function,enumeration",
+    "--problems",
+    "bernoulli-quadratic",
+    "--replicates",
+    "200",
+]
 
 
 def scorepath(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -68,10 +76,19 @@ def test_lists_and_documentation(capsys):
     "arguments, sentence",
     {
         "no such suite": (["run", "quik"], "did you mean 'quick'"),
-        "no such estimator": (["run", "--estimators", "rebarr", "--problems", "bernoulli-quadratic"], "did you mean 'rebar'"),
-        "no such problem": (["run", "--estimators", "rebar", "--problems", "bernouli-quadratic"], "bernoulli-quadratic"),
+        "no such estimator": (
+            ["run", "--estimators", "rebarr", "--problems", "bernoulli-quadratic"],
+            "did you mean 'rebar'",
+        ),
+        "no such problem": (
+            ["run", "--estimators", "rebar", "--problems", "bernouli-quadratic"],
+            "bernoulli-quadratic",
+        ),
         "no such name": (["info", "gumble-softmax"], "gumbel-softmax"),
-        "incompatible": (["run", "--estimators", "pathwise", "--problems", "bernoulli-quadratic"], "needs a reparameterizable"),
+        "incompatible": (
+            ["run", "--estimators", "pathwise", "--problems", "bernoulli-quadratic"],
+            "needs a reparameterizable",
+        ),
         "bad temperature": (
             ["run", "--estimators", "gumbel-softmax:temperature=-1", "--problems", "bernoulli-quadratic"],
             "temperature > 0",
@@ -84,7 +101,10 @@ def test_lists_and_documentation(capsys):
             ["run", "--estimators", "gumbel-softmax:temperature=warm", "--problems", "bernoulli-quadratic"],
             "gumbel-softmax",
         ),
-        "no such argument": (["run", "--estimators", "rebar:temprature=1", "--problems", "bernoulli-quadratic"], "temprature"),
+        "no such argument": (
+            ["run", "--estimators", "rebar:temprature=1", "--problems", "bernoulli-quadratic"],
+            "temprature",
+        ),
         "one half": (["run", "--estimators", "rebar"], "go together"),
         "nothing": (["run"], "Say what to run"),
         "both": (["run", "quick", "--estimators", "rebar", "--problems", "bernoulli-quadratic"], "Say what to run"),
@@ -117,7 +137,15 @@ def test_a_plugin_that_does_not_load(tmp_path, capsys):
 def test_a_plugin_is_measured_like_the_others(tmp_path):
     """On the same stream it is draw for draw the estimator that it copies."""
     (tmp_path / "mine.py").write_text(PLUGIN)
-    arguments = ["run", "--plugin", str(tmp_path / "mine.py"), "--problems", "bernoulli-quadratic", "--replicates", "500"]
+    arguments = [
+        "run",
+        "--plugin",
+        str(tmp_path / "mine.py"),
+        "--problems",
+        "bernoulli-quadratic",
+        "--replicates",
+        "500",
+    ]
     result = scorepath(*arguments, "--estimators", "my-score-function,score-function", "--json", check=True)
     mine, ours = map(json.loads, result.stdout.splitlines())
     assert (mine["estimator"], ours["estimator"]) == ("my-score-function", "score-function")
@@ -134,7 +162,16 @@ def test_records_on_standard_output_and_all_else_on_standard_error(capsys):
 
 
 def test_a_pair_that_does_not_fit_becomes_a_row(capsys):
-    arguments = ["run", "--estimators", "pathwise,enumeration", "--problems", "bernoulli-quadratic", "--replicates", "50", "--json"]
+    arguments = [
+        "run",
+        "--estimators",
+        "pathwise,enumeration",
+        "--problems",
+        "bernoulli-quadratic",
+        "--replicates",
+        "50",
+        "--json",
+    ]
     assert main([*arguments, "--strict"]) == 0
     pathwise, enumeration = map(json.loads, capsys.readouterr().out.splitlines())
     assert pathwise["status"] == "incompatible" and "reparameterizable" in pathwise["reason"]
@@ -143,7 +180,9 @@ def test_a_pair_that_does_not_fit_becomes_a_row(capsys):
 
 def test_a_failing_cell_becomes_a_row_and_the_others_go_on(tmp_path, capsys):
     """An estimator that raises, and one that returns NaN; `--strict` turns them into exit code 1."""
-    broken = PLUGIN.replace("my-score-function", "raises").replace("xs = draw(key, dist, 1)", "raise RuntimeError('no luck')")
+    broken = PLUGIN.replace("my-score-function", "raises").replace(
+        "xs = draw(key, dist, 1)", "raise RuntimeError('no luck')"
+    )
     nan = PLUGIN.replace("my-score-function", "nan").replace("jax.vmap(f)(xs)", "jax.vmap(f)(xs) * float('nan')")
     for name, text in {"raises": broken, "nan": nan}.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -173,10 +212,21 @@ def test_a_run_is_resumed_and_reported(tmp_path, capsys):
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     """Killed without warning after its first cell, the run keeps that cell, and ends with what an undisturbed run has."""
-    names = ["run", "--problems", "bernoulli-quadratic", "--replicates", "300", "--estimators", "enumeration,score-function,disarm"]
+    names = [
+        "run",
+        "--problems",
+        "bernoulli-quadratic",
+        "--replicates",
+        "300",
+        "--estimators",
+        "enumeration,score-function,disarm",
+    ]
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", *names, "--out", str(out)], cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ}
+        [sys.executable, "-m", "benchmarks", *names, "--out", str(out)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env={**os.environ},
     )
     deadline = time.monotonic() + 120
     while not list(out.glob("cells/*.json")) and time.monotonic() < deadline:

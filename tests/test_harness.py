@@ -144,7 +144,10 @@ def test_a_learned_baseline_lowers_the_variance(problem, key):
 
 def test_stream_keys_come_from_names():
     """The same names give the same stream, other names or seeds another, and the order of work does not enter."""
-    data = [jax.random.key_data(harness.stream_key(*a)).tolist() for a in [(0, "a", "b"), (0, "a", "b"), (0, "ab"), (1, "a", "b")]]
+    data = [
+        jax.random.key_data(harness.stream_key(*a)).tolist()
+        for a in [(0, "a", "b"), (0, "a", "b"), (0, "ab"), (1, "a", "b")]
+    ]
     assert data[0] == data[1]
     assert len({tuple(d) for d in data}) == 3
 
@@ -174,7 +177,9 @@ def test_a_reference_run_is_the_truth_where_nothing_is_exact(key):
 
 def test_moments_are_float64_whatever_the_estimates(key):
     """Estimates with mean 1e4 and unit variance keep six digits of variance, though each is a float32."""
-    problem = Expectation(Normal(loc=jnp.zeros(1), log_scale=jnp.zeros(1)), lambda x: 1e4 * jnp.sum(x) + 0.5 * jnp.sum(x) ** 2)
+    problem = Expectation(
+        Normal(loc=jnp.zeros(1), log_scale=jnp.zeros(1)), lambda x: 1e4 * jnp.sum(x) + 0.5 * jnp.sum(x) ** 2
+    )
     m = measure(Pathwise(), problem, key, replicates=3000)
     one = jax.jit(jax.vmap(lambda i: Pathwise().gradient(jax.random.fold_in(key, i), problem.dist, problem.f).loc))
     expected = np.asarray(one(jnp.arange(3000)), np.float64)

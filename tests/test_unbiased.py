@@ -50,12 +50,16 @@ def check(name: str, problems: dict[str, int]) -> None:
     found = summaries(name, problems)
     assert found, f"{name} runs on none of these problems"
     if not ESTIMATORS.create(name).unbiased:
-        assert min(s["bias_p_value"] for s in found.values()) < FALSE_ALARM, f"{name} is declared biased and found so nowhere"
+        assert min(s["bias_p_value"] for s in found.values()) < FALSE_ALARM, (
+            f"{name} is declared biased and found so nowhere"
+        )
         return
     for problem, s in found.items():
         size = math.sqrt(s["variance"] + s["truth_norm"] ** 2)
         powerful = s["min_detectable_bias"] <= max(0.1 * s["truth_norm"], 0.02 * size)
-        assert powerful, f"{name} on {problem}: underpowered, would miss {s['min_detectable_bias']:.3g} of {s['truth_norm']:.3g}"
+        assert powerful, (
+            f"{name} on {problem}: underpowered, would miss {s['min_detectable_bias']:.3g} of {s['truth_norm']:.3g}"
+        )
         assert s["bias_p_value"] > FALSE_ALARM, f"{name} on {problem}: {s}"
 
 

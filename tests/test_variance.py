@@ -96,7 +96,11 @@ def test_score_function_and_leave_one_out_are_enumerated(dist):
     mean = np.asarray(dist.mean())
     events = [(w, np.asarray(x), float(product(x)), np.asarray(jax.grad(product)(x))) for w, x in _weighted(dist)]
     problem = Expectation(dist, product)
-    check(ScoreFunction(), problem, {"distribution": enumerated(problem, [(w, np.ravel(f * (x - mean))) for w, x, f, _ in events])})
+    check(
+        ScoreFunction(),
+        problem,
+        {"distribution": enumerated(problem, [(w, np.ravel(f * (x - mean))) for w, x, f, _ in events])},
+    )
     pairs = [
         (w * u, np.ravel(0.5 * (f - h) * ((x - mean) - (y - mean))))
         for (w, x, f, _), (u, y, h, _) in itertools.product(events, repeat=2)

@@ -120,7 +120,12 @@ def test_weighted_score_is_a_combination_of_rows_of_the_jacobian(dist, key):
         xs, weights = draw(key, dist, 7), jnp.cos(jnp.arange(7.0))
         jacobian = jax.jacfwd(lambda d: jax.vmap(d.log_prob)(xs))(dist)
         combined = jax.tree.map(lambda rows: jnp.tensordot(weights, rows, axes=1), jacobian)
-        return weighted_score(dist, xs, weights), combined, score(dist, xs[2]), jax.tree.map(lambda rows: rows[2], jacobian)
+        return (
+            weighted_score(dist, xs, weights),
+            combined,
+            score(dist, xs[2]),
+            jax.tree.map(lambda rows: rows[2], jacobian),
+        )
 
     ours, combined, one, row = (jax.tree.leaves(tree) for tree in both(key))
     for leaf, expected in zip(ours + one, combined + row, strict=True):

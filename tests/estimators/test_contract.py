@@ -22,10 +22,6 @@ from estimators.base import score
 
 BATCH = 6
 PAIRS = list(pairs())
-# The code of an estimator does not ask what a black box is, so one pair for each distribution serves where a pair is dear.
-DISTRIBUTIONS = list({(name, CASES[case_name][0]): (name, case_name) for name, case_name in reversed(PAIRS)}.values())[
-    ::-1
-]
 FIRST = list({name: (name, case_name) for name, case_name in reversed(PAIRS)}.values())[::-1]
 
 
@@ -65,12 +61,13 @@ class Tally:
 
 
 class Run:
-    """One pair, and its program `(estimator, state, dist, keys) -> gradients, adapted state`."""
+    """One pair in one precision, and its program `(estimator, state, dist, keys) -> gradients, adapted state`."""
 
-    def __init__(self, estimator, case_name):
-        self.tally, self.traces = Tally(), 0
-        self.estimator, self.case = estimator, case(case_name, self.tally)
-        self.state = eqx.filter_jit(self.estimator.init)(jax.random.key(1), self.case.dist)
+    def __init__(self, estimator, case_name, dtype=jnp.float32):
+        self.tally, self.traces, self.dtype = Tally(), 0, dtype
+        dist, extreme, self.f = case(case_name, self.tally)
+        self.estimator, self.dist, self.extreme = self.cast((estimator, dist, extreme))
+        self.state = self.cast(eqx.filter_jit(self.estimator.init)(jax.random.key(1), self.dist))
 
         @eqx.filter_jit
         def program(estimator, state, dist, keys):
@@ -78,13 +75,16 @@ class Run:
 
             def one(key, zero):
                 # An event that does not depend on the key would be counted once for the whole batch.
-                f = case(case_name, lambda x: self.tally(x + zero.astype(x.dtype))).f
+                f = case(case_name, lambda x: self.tally(x + zero)).f
                 return estimator.estimate(key, state, dist, f)
 
-            grads, stats = jax.vmap(one)(keys, jnp.zeros(BATCH))
+            grads, stats = jax.vmap(one)(keys, jnp.zeros(BATCH, dtype))
             return grads, estimator.adapt(state, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), stats))
 
         self.program = program
+
+    def cast(self, tree):
+        return jax.tree.map(lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
 
     def keys(self):
         """The same keys each time, each to be used once."""
@@ -93,14 +93,12 @@ class Run:
     @functools.cached_property
     def batch(self):
         """Gradients for all keys, and the adapted state."""
-        return self.program(self.estimator, self.state, self.case.dist, self.keys())
-
-    def alone(self, index):
-        return self.estimator.estimate(self.keys()[index], self.state, self.case.dist, self.case.f)
+        return self.program(self.estimator, self.state, self.dist, self.keys())
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids="-".join)
 def run(request):
+    """Each pair in float32, the precision of the suite; where a draw is made in another, an event or a leaf shows it."""
     estimator_name, case_name = request.param
     return Run(ESTIMATORS.create(estimator_name), case_name)
 
@@ -111,41 +109,33 @@ def form(tree):
     return structure, [(leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf for leaf in leaves]
 
 
-def single(tree):
-    """The same in float32."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, tree)
-
-
 def exact(estimator):
     """Whether the estimator says to have no variance."""
     return re.search(r"(no|without) variance", inspect.getdoc(type(estimator)), re.IGNORECASE) is not None
 
 
-def assert_finite(tree):
-    for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)):
-        assert np.all(np.isfinite(leaf))
-
-
 def test_gradient_has_the_form_of_the_distribution(run):
     grads, _ = run.batch
-    assert form(jax.tree.map(lambda leaf: leaf[0], grads)) == form(run.case.dist)
+    assert form(jax.tree.map(lambda leaf: leaf[0], grads)) == form(run.dist)
 
 
 def test_the_key_decides(run):
     """One key gives one estimate, wherever in a batch it stands; keys differ unless the estimator says to have no variance.
     An estimate consumes its key once, or the program raises."""
     grads, _ = run.batch
-    rolled, _ = run.program(run.estimator, run.state, run.case.dist, jnp.roll(run.keys(), 1))
+    rolled, _ = run.program(run.estimator, run.state, run.dist, jnp.roll(run.keys(), 1))
     for leaf, other in zip(jax.tree.leaves(grads), jax.tree.leaves(rolled), strict=True):
-        np.testing.assert_allclose(np.roll(leaf, 1, axis=0), other, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(np.roll(leaf, 1, axis=0), other, rtol=1e-4, atol=1e-5)
     spread = max(float(np.ptp(leaf, axis=0).max()) for leaf in jax.tree.leaves(grads))
     assert (spread == 0) == exact(run.estimator)
 
 
 def test_finite_at_extreme_parameters(run):
     """At logits of 10 and -10; a black box returns NaN off its support and for a derivative, so it was asked for neither."""
-    for dist in (run.case.dist, run.case.extreme):
-        assert_finite(run.program(run.estimator, run.state, dist, run.keys()))
+    for dist in (run.dist, run.extreme):
+        made = run.program(run.estimator, run.state, dist, run.keys())
+        for leaf in jax.tree.leaves(eqx.filter(made, eqx.is_inexact_array)):
+            assert np.all(np.isfinite(leaf))
 
 
 def test_adapt_keeps_the_form_of_the_state(run):
@@ -158,46 +148,34 @@ def test_one_trace_serves_all_values(run):
     for index, leaf in enumerate(leaves):
         if eqx.is_inexact_array(leaf):
             changed = leaves[:index] + [0.9 * leaf + 0.01] + leaves[index + 1 :]
-            run.program(jax.tree.unflatten(structure, changed), run.state, run.case.dist, run.keys())
-    run.program(run.estimator, run.batch[1], run.case.extreme, run.keys())
+            run.program(jax.tree.unflatten(structure, changed), run.state, run.dist, run.keys())
+    run.program(run.estimator, run.batch[1], run.extreme, run.keys())
     assert run.traces == 1
     assert not any(isinstance(leaf, float) for leaf in leaves), "A number that is no array is compiled in."
 
 
 def test_evaluations_are_counted(run):
+    """And made at events of the right form."""
     run.tally.count = 0
-    run.program(run.estimator, run.state, run.case.dist, run.keys())
+    run.program(run.estimator, run.state, run.dist, run.keys())
     jax.effects_barrier()
-    assert run.tally.count == BATCH * run.estimator.evaluations(run.case.dist)
-    assert run.tally.forms == {(run.case.dist.event_shape, jax.tree.leaves(run.case.dist)[0].dtype)}
-
-
-@pytest.mark.parametrize("estimator_name, case_name", DISTRIBUTIONS)
-def test_single_precision_stays_single(estimator_name, case_name):
-    single_precision_stays_single(Run(ESTIMATORS.create(estimator_name), case_name))
-
-
-def single_precision_stays_single(run):
-    """With the leaves in float32, the gradient, the state and the events are, and the values are finite."""
-    estimator, state, dist, extreme = single((run.estimator, run.state, run.case.dist, run.case.extreme))
-    for at in (dist, extreme):
-        grads, adapted = run.program(estimator, state, at, run.keys())
-        assert form(jax.tree.map(lambda leaf: leaf[0], grads)) == form(dist)
-        assert form(adapted) == form(state)
-        assert_finite((grads, adapted))
-    assert run.tally.forms == {(dist.event_shape, jnp.dtype(jnp.float32))}
+    assert run.tally.count == BATCH * run.estimator.evaluations(run.dist)
+    assert run.tally.forms == {(run.dist.event_shape, jnp.dtype(run.dtype))}
 
 
 @pytest.mark.parametrize("estimator_name, case_name", FIRST)
 def test_compiled_batch_equals_eager_estimates(estimator_name, case_name):
-    compiled_batch_equals_eager_estimates(Run(ESTIMATORS.create(estimator_name), case_name))
+    compiled_batch_equals_eager_estimates(Run(ESTIMATORS.create(estimator_name), case_name, jnp.float64))
 
 
 def compiled_batch_equals_eager_estimates(run):
-    """`jit` changes nothing, and neither does `vmap` over keys."""
+    """`jit` changes nothing, and neither does `vmap` over keys; to the precision of float64."""
+    grads, adapted = run.batch
+    assert form(adapted) == form(run.state)
     for index in (0, BATCH - 1):
-        alone, _ = run.alone(index)
-        for batched, one in zip(jax.tree.leaves(run.batch[0]), jax.tree.leaves(alone), strict=True):
+        alone, _ = run.estimator.estimate(run.keys()[index], run.state, run.dist, run.f)
+        assert form(alone) == form(run.dist)
+        for batched, one in zip(jax.tree.leaves(grads), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(batched[index], one, rtol=1e-9, atol=1e-12)
 
 
@@ -290,7 +268,7 @@ class Grows(ScoreFunction):
         (LooksAtTheCompiler, compiled_batch_equals_eager_estimates, AssertionError),
         (Miscounts, test_evaluations_are_counted, AssertionError),
         (CompilesItsNumberIn, test_one_trace_serves_all_values, AssertionError),
-        (ForgetsThePrecision, single_precision_stays_single, AssertionError),
+        (ForgetsThePrecision, test_evaluations_are_counted, AssertionError),
         (Relaxes, test_finite_at_extreme_parameters, AssertionError),
         (Grows, test_adapt_keeps_the_form_of_the_state, AssertionError),
     ],
