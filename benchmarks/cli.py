@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     from . import commands
 
     try:
-        return getattr(commands, arguments.command)(arguments)
+        return commands.COMMANDS[arguments.command](arguments)
     except commands.MISTAKES as error:
         print(f"scorepath: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """The commands behind the command line: each takes parsed arguments and returns an exit code."""
 
+import difflib
 import inspect
 import json
 import sys
@@ -37,7 +38,7 @@ def _description(registry, name: str) -> str:
     return _first_sentence(inspect.getdoc(registry.factory(name)))
 
 
-def list(arguments) -> int:  # noqa: A001
+def list_names(arguments) -> int:
     """Names with one line each."""
     registry = _registries(arguments.plugin)[arguments.what]
     rows = [{"name": name, "description": _description(registry, name)} for name in registry]
@@ -63,8 +64,6 @@ def info(arguments) -> int:
             break
     else:
         near = [name for registry in registries.values() for name in registry]
-        import difflib
-
         close = difflib.get_close_matches(spec.name, near, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "see `scorepath list estimators`."
         raise UserError(f"There is no estimator, problem or suite named {spec.name!r}; {hint}")
@@ -154,3 +153,6 @@ def doctor(arguments) -> int:
         )
         return 1
     return 0
+
+
+COMMANDS = {"list": list_names, "info": info, "run": run, "report": report, "doctor": doctor}

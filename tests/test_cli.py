@@ -72,50 +72,49 @@ def test_lists_and_documentation(capsys):
     assert "float32" in (text := capsys.readouterr().out) or "float64" in text
 
 
-@pytest.mark.parametrize(
-    "arguments, sentence",
-    {
-        "no such suite": (["run", "quik"], "did you mean 'quick'"),
-        "no such estimator": (
-            ["run", "--estimators", "rebarr", "--problems", "bernoulli-quadratic"],
-            "did you mean 'rebar'",
-        ),
-        "no such problem": (
-            ["run", "--estimators", "rebar", "--problems", "bernouli-quadratic"],
-            "bernoulli-quadratic",
-        ),
-        "no such name": (["info", "gumble-softmax"], "gumbel-softmax"),
-        "incompatible": (
-            ["run", "--estimators", "pathwise", "--problems", "bernoulli-quadratic"],
-            "needs a reparameterizable",
-        ),
-        "bad temperature": (
-            ["run", "--estimators", "gumbel-softmax:temperature=-1", "--problems", "bernoulli-quadratic"],
-            "temperature > 0",
-        ),
-        "not a number": (
-            ["run", "--estimators", "gumbel-softmax:temperature=nan", "--problems", "bernoulli-quadratic"],
-            "temperature > 0",
-        ),
-        "text for a number": (
-            ["run", "--estimators", "gumbel-softmax:temperature=warm", "--problems", "bernoulli-quadratic"],
-            "gumbel-softmax",
-        ),
-        "no such argument": (
-            ["run", "--estimators", "rebar:temprature=1", "--problems", "bernoulli-quadratic"],
-            "temprature",
-        ),
-        "one half": (["run", "--estimators", "rebar"], "go together"),
-        "nothing": (["run"], "Say what to run"),
-        "both": (["run", "quick", "--estimators", "rebar", "--problems", "bernoulli-quadratic"], "Say what to run"),
-        "no plug-in": (["list", "estimators", "--plugin", "nowhere.py"], "no plug-in file"),
-        "not a run": (["report", "/"], "run"),
-        "unwritable": ([*QUICK, "--out", "/proc/nowhere"], "cannot be written"),
-    }.items(),
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+MISTAKES = {
+    "no such suite": (["run", "quik"], "did you mean 'quick'"),
+    "no such estimator": (
+        ["run", "--estimators", "rebarr", "--problems", "bernoulli-quadratic"],
+        "did you mean 'rebar'",
+    ),
+    "no such problem": (
+        ["run", "--estimators", "rebar", "--problems", "bernouli-quadratic"],
+        "bernoulli-quadratic",
+    ),
+    "no such name": (["info", "gumble-softmax"], "gumbel-softmax"),
+    "incompatible": (
+        ["run", "--estimators", "pathwise", "--problems", "bernoulli-quadratic"],
+        "needs a reparameterizable",
+    ),
+    "bad temperature": (
+        ["run", "--estimators", "gumbel-softmax:temperature=-1", "--problems", "bernoulli-quadratic"],
+        "temperature > 0",
+    ),
+    "not a number": (
+        ["run", "--estimators", "gumbel-softmax:temperature=nan", "--problems", "bernoulli-quadratic"],
+        "temperature > 0",
+    ),
+    "text for a number": (
+        ["run", "--estimators", "gumbel-softmax:temperature=warm", "--problems", "bernoulli-quadratic"],
+        "gumbel-softmax",
+    ),
+    "no such argument": (
+        ["run", "--estimators", "rebar:temprature=1", "--problems", "bernoulli-quadratic"],
+        "temprature",
+    ),
+    "one half": (["run", "--estimators", "rebar"], "go together"),
+    "nothing": (["run"], "Say what to run"),
+    "both": (["run", "quick", "--estimators", "rebar", "--problems", "bernoulli-quadratic"], "Say what to run"),
+    "no plug-in": (["list", "estimators", "--plugin", "nowhere.py"], "no plug-in file"),
+    "not a run": (["report", "/"], "run"),
+    "unwritable": ([*QUICK, "--out", "/proc/nowhere"], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("arguments, sentence", MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_gets_a_sentence_and_exit_code_2(arguments, sentence, capsys):
-    assert main(arguments[0] if isinstance(arguments, tuple) else arguments) == 2
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
 
