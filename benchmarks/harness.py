@@ -105,7 +105,8 @@ def check_key(key: PRNGKey) -> None:
     name = str(jax.random.key_impl(key))
     if "rbg" in name:
         raise ValueError(
-            f"The key is of the kind {name!r}, whose draws change with the batch under `vmap`; use `jax.random.key(seed, impl='threefry2x32')`."
+            f"The key is of the kind {name!r}, whose draws change with the batch under `vmap`; "
+            "use `jax.random.key(seed, impl='threefry2x32')`."
         )
 
 

@@ -49,9 +49,9 @@ class Quadrature(AbstractStatelessEstimator):
 
     $$\hat g = \sum_i w_i\, f(x_i)\, \nabla \log p(x_i), \qquad x_i = T(\varepsilon_i).$$
 
-    Exact up to the error of the rule, so unbiased to rounding for a smooth `f`: below rounding for smooth `f` at the default resolution, and of the order of the
-    spacing for a discontinuous one, whose truth should come from a closed form. No variance. Needs nodes for the law of
-    the noise; `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
+    Exact up to the error of the rule, so unbiased to rounding for a smooth `f` at the default resolution; for a
+    discontinuous one the error is of the order of the spacing, and its truth should come from a closed form. No variance.
+    Needs nodes for the law of the noise; `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
 
     >>> from estimators import Normal
     >>> grads = Quadrature().gradient(jax.random.key(0), Normal(loc=[1.0], log_scale=[0.0]), lambda x: jnp.sum(x**2))
