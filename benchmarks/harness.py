@@ -10,6 +10,7 @@ family.
 
 import functools
 import hashlib
+import math
 import threading
 import time
 from collections import defaultdict
@@ -32,8 +33,10 @@ PRNGKey = Key[Array, ""]
 # One call of the program: long enough that its dispatch is nothing, short enough to report progress and bound memory.
 TRIPS_PER_CALL = 256
 # Replicates computed together: arrays of about this many numbers stay in a core's cache.
-CHUNK_NUMBERS = 2**15
+CHUNK_NUMBERS = 2**17
 LARGEST_CHUNK = 1024
+# Replicates whose powers are added up in the precision of the estimates; the rest of the sum is made in float64.
+GROUP = 32
 # Beyond this many coordinates the third and fourth powers of each would cost more than the estimates.
 MOST_FOURTH_POWERS = 10_000
 # An index that no replicate reaches: the stream that adapts the state before it is frozen.
@@ -272,17 +275,14 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
         with jax.enable_x64(work.x64):
             return single(estimator, state, problem, jax.random.fold_in(key, index))[0]
 
-    leaf_of = np.repeat(np.eye(len(work.sizes), dtype=np.float32), work.sizes, axis=0)
-
     def trip(carry):
         i, powers, scalars = carry
         indices = start[0] + i * chunk + jnp.arange(chunk)
         gradients = jax.vmap(replicate)(indices.astype(jnp.uint32))
         flat = jnp.concatenate([leaf.reshape(chunk, -1) for leaf in jax.tree.leaves(gradients)], axis=1)
         deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
-        rows = [x @ leaf_of for x in (deviations**2, flat**2, flat * truth[None])]
-        rows = jnp.stack(rows, axis=-1).astype(jnp.float32)
-        powers = powers + _power_sums(deviations.astype(jnp.float64), work.order)
+        rows = _row_sums(work.sizes, deviations**2, flat**2, flat * truth[None]).astype(jnp.float32)
+        powers = powers + _power_sums(deviations, work.order)
         return i + 1, powers, jax.lax.dynamic_update_slice(scalars, rows, (i * chunk, 0, 0))
 
     powers = jnp.zeros((work.order, work.size), jnp.float64)
@@ -294,8 +294,33 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
 
 
 def _power_sums(deviations: Array, order: int) -> Array:
-    """Sums over replicates of the first powers of `[chunk, coordinates]`: `[order, coordinates]`."""
-    return jnp.stack([jnp.sum(deviations**power, axis=0) for power in range(1, order + 1)])
+    """Sums over replicates of the first powers of `[chunk, coordinates]`, in float64: `[order, coordinates]`.
+
+    Groups of at most `GROUP` are added up in the precision of the estimates, all powers in one pass; rounding there is
+    that of a few additions, and does not grow with the chunk.
+    """
+    chunk, size = deviations.shape
+    group = math.gcd(chunk, GROUP)
+    powers = [deviations]
+    for _ in range(order - 1):
+        powers.append(powers[-1] * deviations)
+    grouped = tuple(power.reshape(chunk // group, group, size) for power in powers)
+    return jnp.sum(jnp.stack(_sums(grouped, axis=1)).astype(jnp.float64), axis=1)
+
+
+def _row_sums(sizes: tuple[int, ...], *terms: Array) -> Array:
+    """Sums over the coordinates of each leaf of terms `[chunk, coordinates]`: `[chunk, leaves, terms]`."""
+    ends = np.cumsum(sizes)
+    leaves = [
+        _sums(tuple(t[:, end - size : end] for t in terms), axis=1) for size, end in zip(sizes, ends, strict=True)
+    ]
+    return jnp.stack([jnp.stack(leaf, axis=-1) for leaf in leaves], axis=1)
+
+
+def _sums(operands: tuple[Array, ...], axis: int) -> tuple[Array, ...]:
+    """The sum of each along `axis`, all in one pass over what they are made of."""
+    zeros = (jnp.zeros((), operands[0].dtype),) * len(operands)
+    return jax.lax.reduce(operands, zeros, lambda a, b: tuple(map(jnp.add, a, b)), (axis,))
 
 
 def run(

@@ -6,6 +6,10 @@ read. The bits are those of `threefry2x32`, which a test holds; other platforms 
 wraps its keys in this implementation, and what an estimator does with a key stays as it is written.
 """
 
+import functools
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,58 +37,96 @@ def rounds(k1: Words, k2: Words, x1: Words, x2: Words) -> tuple[Words, Words]:
     return x1, x2
 
 
+def _wall(draw: Callable[..., Array], builtin: Callable[..., Array], *operands: Words) -> Array:
+    """`draw(*operands)` on CPU, behind a branch that the compiler cannot foresee, and so cannot fuse through; elsewhere
+    `builtin(*operands)`."""
+
+    def fenced(*operands):
+        always = (operands[0].ravel()[0] | np.uint32(1)) != 0
+        shape = jax.eval_shape(draw, *operands)
+        return lax.cond(always, draw, lambda *_: jnp.zeros(shape.shape, shape.dtype), *operands)
+
+    return lax.platform_dependent(*operands, cpu=fenced, default=builtin)
+
+
+def _builtin(k1: Words, k2: Words, x1: Words, x2: Words) -> tuple[Words, Words]:
+    """The same function of words of one shape in JAX's own lowering."""
+    shape = jnp.broadcast_shapes(k1.shape, x2.shape)
+    return tuple(threefry2x32_p.bind(*(jnp.broadcast_to(word, shape) for word in (k1, k2, x1, x2))))
+
+
+@functools.cache
+def _counted(count: int, join: Callable[[Words, Words], Array]) -> Callable[[Words], Array]:
+    """For keys `[n, 2]`, what `join` makes of both words of the hash of the counters `0 ... count - 1` under each.
+
+    The counters are made inside the fence and the words joined there, so that nothing is written but the result."""
+
+    def draw(function, keys):
+        low = lax.broadcasted_iota(jnp.uint32, (keys.shape[0], count), 1)
+        return join(*function(keys[:, :1], keys[:, 1:], jnp.zeros_like(low), low))
+
+    @jax.custom_batching.custom_vmap
+    def counted(keys: Words) -> Array:
+        return _wall(functools.partial(draw, rounds), functools.partial(draw, _builtin), keys)
+
+    @counted.def_vmap
+    def batch(size, batched, keys):
+        drawn = counted(keys.reshape(-1, 2))
+        return drawn.reshape(size, -1, *drawn.shape[1:]), True
+
+    return counted
+
+
 @jax.custom_batching.custom_vmap
-def _fenced(keys: Words, high: Words, low: Words) -> tuple[Words, Words]:
-    """Both words of the hash of every counter `[n, m]` under every key `[n, 2]`."""
-    operands = keys[:, :1], keys[:, 1:], high, low
+def _folded(keys: Words, data: Words) -> Array:
+    """For keys `[n, 2]` and one word of data each, the keys that they make together, `[n, 2]`."""
 
-    def unrolled(operands):
-        # A branch that the compiler cannot foresee is a wall that it cannot fuse through.
-        always = (keys[0, 0] | np.uint32(1)) != 0
-        return lax.cond(always, lambda o: rounds(*o), lambda o: (jnp.zeros_like(o[3]),) * 2, operands)
+    def draw(function, keys, data):
+        return _pair(*function(keys[:, 0], keys[:, 1], jnp.zeros_like(data), data))
 
-    def builtin(operands):
-        k1, k2, high, low = operands
-        return tuple(threefry2x32_p.bind(jnp.broadcast_to(k1, low.shape), jnp.broadcast_to(k2, low.shape), high, low))
-
-    return lax.platform_dependent(operands, cpu=unrolled, default=builtin)
+    return _wall(functools.partial(draw, rounds), functools.partial(draw, _builtin), keys, data)
 
 
-@_fenced.def_vmap
-def _fenced_batch(size, batched, keys, high, low):
-    arrays = [
-        a if b else jnp.broadcast_to(a[None], (size, *a.shape)) for a, b in zip((keys, high, low), batched, strict=True)
-    ]
-    first, second = _fenced(*(a.reshape(-1, a.shape[-1]) for a in arrays))
-    return (first.reshape(arrays[1].shape), second.reshape(arrays[1].shape)), (True, True)
+@_folded.def_vmap
+def _folded_batch(size, batched, keys, data):
+    keys, data = (
+        a if b else jnp.broadcast_to(a[None], (size, *a.shape)) for a, b in zip((keys, data), batched, strict=True)
+    )
+    return _folded(keys.reshape(-1, 2), data.reshape(-1)).reshape(size, -1, 2), True
 
 
-def _hash(key: Words, high: Words, low: Words) -> tuple[Words, Words]:
-    first, second = _fenced(key[None], high.reshape(1, -1), low.reshape(1, -1))
-    return first.reshape(low.shape), second.reshape(low.shape)
+def _either(first: Words, second: Words) -> Words:
+    return first ^ second
 
 
-def _counters(shape: tuple[int, ...]) -> tuple[Words, Words]:
-    count = int(np.prod(shape, dtype=np.int64))
+def _both(first: Words, second: Words) -> Array:
+    return first.astype(jnp.uint64) << np.uint64(32) | second.astype(jnp.uint64)
+
+
+def _pair(first: Words, second: Words) -> Words:
+    return jnp.stack([first, second], axis=-1)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = math.prod(shape)
     if count >= 2**32:
         raise ValueError(f"One draw may have at most 2**32 words, got {count}; draw in parts.")
-    return jnp.zeros(shape, jnp.uint32), jnp.arange(count, dtype=jnp.uint32).reshape(shape)
+    return count
 
 
 def _random_bits(key: Words, bit_width: int, shape: tuple[int, ...]) -> Array:
-    first, second = _hash(key, *_counters(shape))
     if bit_width == 64:
-        return first.astype(jnp.uint64) << np.uint64(32) | second.astype(jnp.uint64)
-    return (first ^ second).astype({8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}[bit_width])
+        return _counted(_count(shape), _both)(key[None]).reshape(shape)
+    bits = _counted(_count(shape), _either)(key[None]).reshape(shape)
+    return bits.astype({8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}[bit_width])
 
 
 def _split(key: Words, shape: tuple[int, ...]) -> Words:
-    return jnp.stack(_hash(key, *_counters(shape)), axis=-1)
+    return _counted(_count(shape), _pair)(key[None]).reshape(*shape, 2)
 
 
 def _fold_in(key: Words, data: Array) -> Words:
-    data = jnp.asarray(data, jnp.uint32)
-    return jnp.stack(_hash(key, jnp.zeros_like(data), data))
+    return _folded(key[None], jnp.asarray(data, jnp.uint32).reshape(1)).reshape(2)
 
 
 FENCED = define_prng_impl(

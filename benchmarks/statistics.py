@@ -144,7 +144,8 @@ class Variance(NamedTuple):
 
 def variance(trace: float, square_sum: float, fourth_sum: float, count: int) -> Variance:
     """`tr Sigma` with an interval on the log scale, from the sums of `q` and of `q^2`."""
-    if trace <= 0 or count < 2:
+    # Squares of deviations that are rounding alone may underflow where their sum in float64 does not.
+    if trace <= 0 or square_sum <= 0 or count < 2:
         return Variance(max(trace, 0.0), 0.0, max(trace, 0.0), max(trace, 0.0))
     mean = square_sum / count
     spread = math.sqrt(max(fourth_sum / count - mean**2, 0.0) * count / (count - 1))

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import statistics
 from .measurement import Measurement, flatten
-from .moments import Moments
+from .moments import Moments, Spread
 
 
 def summarise(m: Measurement, part: str, epsilon: float) -> dict:
@@ -38,7 +38,7 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "sign_agreement": spread.aligned / n,
         "khat": khat,
         "kurtosis": _kurtosis(m.moments, where),
-        "max_share": float(spread.tail.max(initial=0.0) / spread.squares.sum()) if trace > 0 else 0.0,
+        "max_share": _largest_share(spread),
         "heavy_tailed": bool(khat > statistics.HEAVY),
         "evaluations": m.evaluations,
         "seconds_per_estimate": seconds,
@@ -92,6 +92,12 @@ def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:
         "needed_replicates": needed,
         "mse": max(found.squared, 0.0) + trace,
     }
+
+
+def _largest_share(spread: Spread) -> float:
+    """The share of the largest squared distance in their sum; zero where rounding has left nothing of either."""
+    total = float(spread.squares.sum())
+    return float(spread.tail.max(initial=0.0)) / total if total > 0 else 0.0
 
 
 def _kurtosis(moments: Moments, where: np.ndarray) -> float:
