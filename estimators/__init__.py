@@ -27,7 +27,10 @@ from .distributions import (
     Categorical as Categorical,
     Normal as Normal,
 )
+from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .gapped_st import GappedStraightThrough as GappedStraightThrough
+from .gumbel_rao import GumbelRao as GumbelRao
 from .measure_valued import MeasureValued as MeasureValued
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
@@ -39,6 +42,7 @@ from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
+from .slope_annealed import SlopeAnnealedStraightThrough as SlopeAnnealedStraightThrough
 from .straight_through import (
     StraightThrough as StraightThrough,
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
