@@ -1,9 +1,9 @@
 r"""Slope annealing: straight-through with a sigmoid that is steeper going backward than the law is.
 
-A binary unit `x ~ Bernoulli(p)` is differentiated as if it were `sigmoid(a eta)`, which tends to the step at zero as the
-slope `a` grows. For a unit that *is* a step the two then agree better and better, which is what the trick was made for:
-the slope rises along the training of a network with such units. For a unit that is drawn, a steeper sigmoid moves away
-from the mean of what is drawn, and this room is for measuring what that costs.
+A binary unit `x ~ Bernoulli(p)` is differentiated as if it were `sigmoid(a eta)`, which tends to the step at zero as
+the slope `a` grows. For a unit that *is* a step the two then agree better and better, which is what the trick was made
+for: the slope rises along the training of a network with such units. For a unit that is drawn, a steeper sigmoid moves
+away from the mean of what is drawn, and this room is for measuring what that costs.
 """
 
 from typing import ClassVar

@@ -125,11 +125,11 @@ def test_the_jacobian_is_the_formula_and_the_difference_quotient(alpha, categori
 
 
 def two_categories(alpha, logit, f, temperature):
-    """Mean of the estimate in the first logit: the perturbed difference integrated where the relaxed event is no vertex."""
+    """Mean of the estimate in the first logit, integrated over where the relaxed event is no vertex."""
     reach = temperature / (alpha - 1)
     nodes, weights = np.polynomial.legendre.leggauss(60)
     z, weights = reach * nodes, reach * weights
-    # Numbers of the difference alone: one of the two noises is zero.
+    # Only the difference of the two noises matters, so one of them is zero.
     noise = np.stack([z - logit, np.zeros_like(z)], axis=-1)[:, None]
     values = np.asarray(estimates(FAMILIES[alpha](temperature=temperature), np.array([[logit, 0.0]]), f, noise))[:, 0]
     np.testing.assert_allclose(values.sum(axis=-1), 0, atol=1e-14)
