@@ -72,7 +72,7 @@ def interaction_slope(x):
 
 @eqx.filter_jit
 def estimates(estimator, logits, draws):
-    """The estimates of all cases. A case is its draws: the noise of the event, and for Gumbel-Rao the inner ones after it."""
+    """The estimates of all cases. A case is its draws: the noise of the event, then any inner ones of Gumbel-Rao."""
 
     def one(draws):
         keys = None
@@ -166,7 +166,7 @@ def rao_on_three_categories(estimator):
 
 
 def straight_through_on_three_categories(temperature):
-    """Region by region: the differences to the top, `-softplus(-w)`, fill the negative quadrant as `w` fills the plane."""
+    """Region by region: differences `-softplus(-w)` to the top fill the negative quadrant as `w` fills the plane."""
     w, cell = plane()
     log_probs, behind, slope = special.log_softmax(SKEWED), -np.logaddexp(0, -w), np.prod(special.expit(-w), axis=1)
     draws, total = [], []
@@ -227,7 +227,7 @@ def test_inner_draws_are_independent_given_the_event_and_averaged(num_inner):
 @pytest.mark.parametrize("temperature", [0.02, 0.01])
 def test_the_mean_at_low_temperature_is_half_the_sum_of_the_slopes_at_both_events(logit, temperature):
     """With `d` the density of the perturbed logit, of which the derivative of a sigmoid sees one side of zero, the mean
-    is `d(0) / 2 (f'(0) + f'(1))`, which is exact for a quadratic, and the next term `t log(2) d'(0) (f'(1) - f'(0))`."""
+    is `d(0) / 2 (f'(0) + f'(1))`, which is exact for a quadratic, and the next `t log(2) d'(0) (f'(1) - f'(0))`."""
     p = special.expit(logit)
     slopes = np.array([interaction_slope(np.array([x]))[0] for x in (0.0, 1.0)])
     u, weights = gauss(200)
