@@ -3,7 +3,7 @@ r"""ReinMax: straight-through with Heun's method, a first-order step made second
 With $J(q) = \mathrm{diag}(q) - q q^\top$ within each variable, straight-through pulls $f'(x)$ back by $J(\pi)$; ReinMax
 pulls it back by $2 J(m) - \tfrac12 J(\pi)$, where $m$ is half-way between the event and a softmax of the logits. Since
 
-$$2 J\!\left(\tfrac12 (q + x)\right) = J(q) + J(x) + \tfrac12 (x - q) (x - q)^\top, \quad J(x) = 0 \text{ at an event},$$
+$$2 J\!\left(\tfrac12 (q + x)\right) = J(q) + J(x) + \tfrac12 (x - q) (x - q)^\top, \;\; J(x) = 0 \text{ at an event},$$
 
 this is $J(q) - \tfrac12 J(\pi) + \tfrac12 (x - q) (x - q)^\top$, from which every statement below follows.
 """
