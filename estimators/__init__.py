@@ -20,6 +20,7 @@ from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -37,14 +38,19 @@ from .objectives import (
     AbstractObjective as AbstractObjective,
     BlackBox as BlackBox,
 )
+from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .pathwise import Pathwise as Pathwise
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
+from .reinmax import ReinMax as ReinMax
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
 from .slope_annealed import SlopeAnnealedStraightThrough as SlopeAnnealedStraightThrough
 from .straight_through import (
+    IdentityStraightThrough as IdentityStraightThrough,
     StraightThrough as StraightThrough,
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
+    TemperedStraightThrough as TemperedStraightThrough,
 )
 from .wrappers import Averaged as Averaged
+from .zgr import DARN as DARN, ZGR as ZGR

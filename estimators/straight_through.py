@@ -3,7 +3,7 @@
 The objective sees a true event `x`; its derivative `f'(x)` is then pulled back through something smooth in the leaves
 that the event resembles. What that is tells the estimators of this room apart, and the literature calls several by one
 name: the identity or the mean, at temperature 1 or another, of the sample's own noise or of none. Each docstring below
-says which it is.
+says which it is. Those that mend the bias on quadratics are in `zgr`, `reinmax` and `optimal_straight_through`.
 """
 
 from typing import ClassVar
@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
-from .distributions import AbstractDistribution, AbstractRelaxable
+from .distributions import AbstractDistribution, AbstractLogitParameterized, AbstractRelaxable, Bernoulli
 from .distributions.base import as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
@@ -28,7 +28,8 @@ class StraightThrough(AbstractStatelessEstimator):
 
     $$\hat g = f'(x)^\top \, \frac{\partial\, \mathrm{mean}(\theta)}{\partial \theta}.$$
 
-    Biased, but exact for an affine `f`, whose $f'$ does not depend on $x$. For one Bernoulli variable with success
+    Biased, but exact for an affine `f`, whose $f'$ does not depend on $x$, and exact in the mean for an `f` that is
+    affine in each variable while the others are fixed. For one Bernoulli variable with success
     probability $p$ its mean is $p (1 - p) [p f'(1) + (1 - p) f'(0)]$; for $f(x) = (x - c)^2$ the bias is
     $p (1 - p) (2 p - 1)$, none at $p = 1/2$. Needs a relaxable distribution (for its mean) and a differentiable `f`;
     one evaluation of `f` with its derivative.
@@ -40,8 +41,8 @@ class StraightThrough(AbstractStatelessEstimator):
 
     This is the form whose Jacobian is that of the mean with respect to the logits: $p (1 - p)$ for a Bernoulli
     variable, $\mathrm{diag}(\pi) - \pi \pi^\top$ for a categorical one, the softmax at temperature 1. The form of
-    Bengio et al. that leaves this factor out (the identity from sample to logits) is another estimator, and so is a
-    softmax at another temperature; neither is exact for an affine `f`.
+    Bengio et al. that leaves this factor out (the identity from sample to logits) is `IdentityStraightThrough`, and the
+    softmax at another temperature `TemperedStraightThrough`; neither is exact for an affine `f`.
 
     **References:** Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons for
     conditional computation, 2013, arXiv:1308.3432.
@@ -53,6 +54,90 @@ class StraightThrough(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         x = dist.sample(key)
         _, pullback = jax.vjp(lambda d: d.mean(), dist)
+        return pullback(jax.grad(f)(x))[0]
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        del dist
+        return 1
+
+
+@ESTIMATORS.register("identity-straight-through")
+class IdentityStraightThrough(AbstractStatelessEstimator):
+    r"""The straight-through estimator in its first form: the derivative at the sample is that of the logits.
+
+    For a sample $x$ of `dist`,
+
+    $$\hat g = f'(x).$$
+
+    Biased, for an affine `f` too, by the factor $p (1 - p)$ of each variable that it leaves out: the mean is
+    $p f'(1) + (1 - p) f'(0)$ for one variable, and the sign may be right where the size is not. Needs a `Bernoulli` and
+    a differentiable `f`; one evaluation of `f` with its derivative.
+
+    >>> from estimators import Bernoulli
+    >>> grads = IdentityStraightThrough().gradient(jax.random.key(0), Bernoulli(logits=[0.0]), lambda x: 2 * x.sum())
+    >>> print(grads.logits)
+    [2.]
+
+    The same paper multiplies by the derivative of the sigmoid as an alternative, which is `StraightThrough`. On one-hot
+    events the identity would be no gradient in the logits at all, for its categories do not sum to zero, and it would
+    depend on how `f` is continued off the simplex; so it is refused there.
+
+    **References:** Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons for
+    conditional computation, 2013, arXiv:1308.3432.
+    """
+
+    unbiased: ClassVar[bool] = False
+    requires: ClassVar[tuple[type, ...]] = (Bernoulli, AbstractDifferentiable)
+
+    def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
+        x = dist.sample(key)
+        _, pullback = jax.vjp(lambda d: d.logits, dist)
+        return pullback(jax.grad(f)(x))[0]
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        del dist
+        return 1
+
+
+@ESTIMATORS.register("tempered-straight-through")
+class TemperedStraightThrough(AbstractStatelessEstimator):
+    r"""The straight-through estimator with the derivative of the mean at another temperature.
+
+    For a sample $x$ of `dist` (at temperature 1) and $t$ the `temperature`,
+
+    $$\hat g = f'(x)^\top \, \frac{\partial\, \mathrm{softmax}(\theta / t)}{\partial \theta},$$
+
+    with $\theta$ the logits, and the sigmoid in place of the softmax for Bernoulli variables.
+
+    Biased, for an affine `f` too unless $t = 1$, where it is `StraightThrough`. Needs a relaxable distribution with
+    logits and a differentiable `f`; one evaluation of `f` with its derivative.
+
+    >>> from estimators import Bernoulli
+    >>> estimator = TemperedStraightThrough(temperature=2.0)
+    >>> print(estimator.gradient(jax.random.key(0), Bernoulli(logits=[0.0]), lambda x: 2 * x.sum()).logits)
+    [0.25]
+
+    The factor $1 / t$ of the chain rule is kept, so the norm of an estimate falls with the temperature; programs that
+    take the Jacobian of the softmax *at* $\theta / t$ leave it out. The logits carry no noise, and that is all that
+    tells this from `StraightThroughGumbelSoftmax`.
+
+    **References:** Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons for
+    conditional computation, 2013, arXiv:1308.3432. Liu, Dong, Liu, Yu and Gao, Bridging discrete and backpropagation:
+    straight-through and beyond, 2023, arXiv:2304.08612.
+    """
+
+    temperature: Float[Array, ""] = eqx.field(converter=as_floating, default=2.0)
+
+    unbiased: ClassVar[bool] = False
+    requires: ClassVar[tuple[type, ...]] = (AbstractRelaxable, AbstractLogitParameterized, AbstractDifferentiable)
+
+    def __check_init__(self):
+        require_positive(self, "temperature")
+
+    def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
+        x = dist.sample(key)
+        temperature = self.temperature.astype(x.dtype)
+        _, pullback = jax.vjp(lambda d: d.relax(d.logits, temperature), dist)
         return pullback(jax.grad(f)(x))[0]
 
     def evaluations(self, dist: AbstractDistribution) -> int:

@@ -18,3 +18,14 @@ def require_positive(estimator: eqx.Module, name: str) -> None:
     value = getattr(estimator, name)
     if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
         raise ValueError(f"`{type(estimator).__name__}` needs `{name} > 0`, got {value}; give a positive number.")
+
+
+def require_at_least(estimator: eqx.Module, name: str, least: int) -> None:
+    """Raise `ValueError` if the hyper-parameter `name` of `estimator` is below `least`; a value that is traced passes.
+
+    >>> from estimators import Quadrature
+    >>> require_at_least(Quadrature(resolution=3), "resolution", 2)
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= least):
+        raise ValueError(f"`{type(estimator).__name__}` needs `{name} >= {least}`, got {value}.")

@@ -20,6 +20,8 @@ from estimators import ESTIMATORS
 
 KINDS = {"bernoulli-nonseparable": 60_000, "categorical-nonseparable": 60_000, "gaussian-quadratic": 200_000}
 FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
+# What is exact for quadratics is found biased here; the rest is not asked.
+BEYOND_QUADRATICS = {"categorical-vae": 10_000}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
 DRAWN = [name for name in ESTIMATORS if name not in ("enumeration", "quadrature")]
@@ -38,15 +40,19 @@ def summaries(name: str, problems: dict[str, int]) -> dict[str, dict]:
     return found
 
 
+def biased(found: dict[str, dict]) -> bool:
+    """Whether a bias was seen on one of the problems."""
+    return any(s["bias_p_value"] < FALSE_ALARM for s in found.values())
+
+
 def check(name: str, problems: dict[str, int]) -> None:
     """The declaration of the estimator against its measurements."""
     found = summaries(name, problems)
-    assert found, f"{name} runs on none of these problems"
     if not ESTIMATORS.create(name).unbiased:
-        assert min(s["bias_p_value"] for s in found.values()) < FALSE_ALARM, (
-            f"{name} is declared biased and found so nowhere"
-        )
+        seen = biased(found) or biased(summaries(name, BEYOND_QUADRATICS))
+        assert seen, f"{name} is declared biased and found so nowhere"
         return
+    assert found, f"{name} runs on none of these problems"
     for problem, s in found.items():
         size = math.sqrt(s["variance"] + s["truth_norm"] ** 2)
         powerful = s["min_detectable_bias"] <= max(0.1 * s["truth_norm"], 0.02 * size)

@@ -127,3 +127,23 @@ class AbstractWeaklyDifferentiable(AbstractDistribution):
     ) -> tuple["AbstractDistribution", "AbstractDistribution", "AbstractDistribution"]:
         """Weights, positive and negative draws: modules of this type whose leaves have, for a parameter leaf of shape
         `[*p]`, the shapes `[*p]`, `[*p, *event]` and `[*p, *event]`."""
+
+
+class AbstractLogitParameterized(AbstractDistribution):
+    """Independent variables that each choose at most one of their coordinates, with a logit for every coordinate.
+
+    A one-hot vector is such a variable, and so is a bit: the other coordinate of the choice, with logit zero, is left
+    out. Coordinates are 0 or 1 and exclude each other, so that within a variable the covariance of an event with mean
+    `q` is `diag(q) - q q^T`; and logits being natural parameters, that is the derivative of the mean in the logits.
+    """
+
+    logits: eqx.AbstractVar[Float[Array, "..."]]
+
+    @abstractmethod
+    def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
+        """The inner product of `u` and `v` within each variable, in a shape that broadcasts to that of the event."""
+
+    def covariance(self, mean: Event, v: Event) -> Event:
+        """The covariance of an event with mean `mean` times `v`; any point in the convex hull of the support may be
+        `mean`."""
+        return mean * (v - self.inner(mean, v))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
+    AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
     Event,
@@ -23,7 +24,7 @@ from .base import (
 )
 
 
-class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractWeaklyDifferentiable):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Bernoulli(logits=[-1.0, 0.5])
@@ -73,6 +74,9 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentia
 
     def mean(self) -> Event:
         return jax.nn.sigmoid(self.logits)
+
+    def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
+        return u * v
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Bernoulli", "Bernoulli", "Bernoulli"]:
         """Each bit set to one and to zero in one shared draw of the others, with weight `p (1 - p)`."""

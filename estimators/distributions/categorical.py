@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
+    AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
     Event,
@@ -26,7 +27,7 @@ from .base import (
 )
 
 
-class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractWeaklyDifferentiable):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
 
     >>> dist = Categorical(logits=jnp.zeros((2, 3)))
@@ -82,6 +83,9 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferent
 
     def mean(self) -> Event:
         return jax.nn.softmax(self.logits)
+
+    def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
+        return jnp.sum(u * v, axis=-1, keepdims=True)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Categorical", "Categorical", "Categorical"]:
         """Each category in turn against a draw from the others, in one shared draw of the other variables.
