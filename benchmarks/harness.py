@@ -26,6 +26,7 @@ from jaxtyping import Array, Key, PyTree
 
 from estimators import AbstractEstimator
 
+from .hoisting import hoisted
 from .problems import AbstractProblem
 
 PRNGKey = Key[Array, ""]
@@ -72,6 +73,11 @@ class Work(NamedTuple):
     def size(self) -> int:
         """How many coordinates a gradient has."""
         return sum(self.sizes)
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups of replicates a chunk is divided, of at most `GROUP` each."""
+        return self.chunk // math.gcd(self.chunk, GROUP)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -210,10 +216,15 @@ def compiled(
         )
         with jax.enable_x64(True):
             function, arguments = traceable(arrays, static, key, work)
-            executable = function.lower(*arguments).compile()
+            executable = function.lower(*arguments).compile(compiler_options=compiler_options(devices))
         return Program(executable, work, time.perf_counter() - started)
 
     return _once((chunk, devices, *_structure(static, (arrays, key))), build)
+
+
+def compiler_options(devices: tuple[jax.Device, ...]) -> dict[str, int] | None:
+    """On CPU, vectors as wide as the machine has; LLVM would stop at half of that, and the random bits pay for it."""
+    return {"xla_cpu_prefer_vector_width": 512} if devices[0].platform == "cpu" else None
 
 
 _PROGRAMS: dict[tuple, object] = {}
@@ -267,60 +278,58 @@ def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple
 
 
 def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
-    """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk."""
+    """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk.
+
+    Powers are added up in the precision of the estimates over `GROUP` replicates, whether these are a part of a chunk
+    or several chunks, and in float64 from there on: rounding is that of a few additions, and wide gradients are not
+    converted one by one.
+    """
     estimator, state, problem = eqx.combine(arrays, static)
-    chunk = work.chunk
+    chunk, passes = work.chunk, max(GROUP // work.chunk, 1)
+    chunks = (stop[0] - start[0] + chunk - 1) // chunk
 
     def replicate(index):
         with jax.enable_x64(work.x64):
-            return single(estimator, state, problem, jax.random.fold_in(key, index))[0]
+            gradient = single(estimator, state, problem, jax.random.fold_in(key, index))[0]
+            return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
 
-    def trip(carry):
-        i, powers, scalars = carry
+    remaining = hoisted(replicate, jnp.zeros((), jnp.uint32))
+
+    def one(i, sums):
+        powers, rows = sums
         indices = start[0] + i * chunk + jnp.arange(chunk)
-        gradients = jax.vmap(replicate)(indices.astype(jnp.uint32))
-        flat = jnp.concatenate([leaf.reshape(chunk, -1) for leaf in jax.tree.leaves(gradients)], axis=1)
+        flat = jax.vmap(remaining)(indices.astype(jnp.uint32))
         deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
-        rows = _row_sums(work.sizes, deviations**2, flat**2, flat * truth[None]).astype(jnp.float32)
-        powers = powers + _power_sums(deviations, work.order)
-        return i + 1, powers, jax.lax.dynamic_update_slice(scalars, rows, (i * chunk, 0, 0))
+        scalars = _row_sums(work.sizes, deviations * deviations, flat * flat, flat * truth[None]).astype(jnp.float32)
+        return powers + _power_sums(deviations, work), jax.lax.dynamic_update_slice(rows, scalars, (i * chunk, 0, 0))
+
+    def trip(i, sums):
+        powers, rows = sums
+        zeros = jnp.zeros((work.order, work.groups, work.size), work.dtype)
+        last = jnp.minimum((i + 1) * passes, chunks)
+        grouped, rows = jax.lax.fori_loop(i * passes, last, one, (zeros, rows))
+        return powers + jnp.sum(grouped.astype(jnp.float64), axis=1), rows
 
     powers = jnp.zeros((work.order, work.size), jnp.float64)
     rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(work.sizes), 3), jnp.float32)
-    trips = (stop[0] - start[0] + chunk - 1) // chunk
-    first = (jnp.zeros((), jnp.int64), powers, rows)
-    _, powers, scalars = jax.lax.while_loop(lambda carry: carry[0] < trips, trip, first)
-    return powers[None], scalars[None]
+    powers, rows = jax.lax.fori_loop(0, (chunks + passes - 1) // passes, trip, (powers, rows))
+    return powers[None], rows[None]
 
 
-def _power_sums(deviations: Array, order: int) -> Array:
-    """Sums over replicates of the first powers of `[chunk, coordinates]`, in float64: `[order, coordinates]`.
-
-    Groups of at most `GROUP` are added up in the precision of the estimates, all powers in one pass; rounding there is
-    that of a few additions, and does not grow with the chunk.
-    """
-    chunk, size = deviations.shape
-    group = math.gcd(chunk, GROUP)
+def _power_sums(deviations: Array, work: Work) -> Array:
+    """Sums over groups of replicates of the first powers of `[chunk, coordinates]`: `[order, groups, coordinates]`."""
     powers = [deviations]
-    for _ in range(order - 1):
+    for _ in range(work.order - 1):
         powers.append(powers[-1] * deviations)
-    grouped = tuple(power.reshape(chunk // group, group, size) for power in powers)
-    return jnp.sum(jnp.stack(_sums(grouped, axis=1)).astype(jnp.float64), axis=1)
+    # One reduction for each: XLA vectorises a plain sum on CPU, and not one of several operands.
+    return jnp.stack([jnp.sum(power.reshape(work.groups, -1, work.size), axis=1) for power in powers])
 
 
 def _row_sums(sizes: tuple[int, ...], *terms: Array) -> Array:
     """Sums over the coordinates of each leaf of terms `[chunk, coordinates]`: `[chunk, leaves, terms]`."""
     ends = np.cumsum(sizes)
-    leaves = [
-        _sums(tuple(t[:, end - size : end] for t in terms), axis=1) for size, end in zip(sizes, ends, strict=True)
-    ]
+    leaves = [[jnp.sum(t[:, end - size : end], axis=1) for t in terms] for size, end in zip(sizes, ends, strict=True)]
     return jnp.stack([jnp.stack(leaf, axis=-1) for leaf in leaves], axis=1)
-
-
-def _sums(operands: tuple[Array, ...], axis: int) -> tuple[Array, ...]:
-    """The sum of each along `axis`, all in one pass over what they are made of."""
-    zeros = (jnp.zeros((), operands[0].dtype),) * len(operands)
-    return jax.lax.reduce(operands, zeros, lambda a, b: tuple(map(jnp.add, a, b)), (axis,))
 
 
 def run(

@@ -8,6 +8,7 @@ from . import (
     gaussian as gaussian,
     toys as toys,
     vae as vae,
+    wide as wide,
 )
 from .base import (
     PROBLEMS as PROBLEMS,

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from estimators import AbstractDifferentiable, AbstractDistribution, Bernoulli, Categorical, Normal
+from estimators.elementary import sum_of_softplus
 
 from .base import Scalar
 
@@ -36,7 +37,7 @@ class Reconstruction(AbstractDifferentiable):
 
     def __call__(self, z: Event) -> Scalar:
         logits = self.decoder(z)
-        return jnp.sum(self.image * logits - jax.nn.softplus(logits))
+        return jnp.vdot(self.image, logits) - sum_of_softplus(logits)
 
 
 class LogWeight(AbstractDifferentiable):

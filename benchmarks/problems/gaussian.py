@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from estimators import AbstractDifferentiable, AbstractObjective, Normal
 from estimators.distributions.base import as_floating
+from estimators.elementary import cos
 
 from .base import PROBLEMS, Expectation, Scalar
 from .toys import Number, SquaredDistance, WeightedSquare, mean_of_quadratic, require_at_least, rising_weights
@@ -31,7 +32,7 @@ class Cosine(AbstractDifferentiable):
     k: Float[Array, ""] = eqx.field(converter=as_floating)
 
     def __call__(self, x: Float[Array, "..."]) -> Scalar:
-        return jnp.sum(jnp.cos(self.k * x))
+        return jnp.sum(cos(self.k * x))
 
 
 class Bump(AbstractDifferentiable):

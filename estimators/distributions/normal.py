@@ -11,8 +11,10 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ..elementary import erfinv
 from .base import (
     AbstractIntegrable,
     AbstractWeaklyDifferentiable,
@@ -54,7 +56,9 @@ class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
         return jnp.sum(-0.5 * standardised**2 - self.log_scale - 0.5 * math.log(2 * math.pi))
 
     def noise(self, key: PRNGKey) -> Noise:
-        return jax.random.normal(key, self.loc.shape, self.loc.dtype)
+        # What `jax.random.normal` does, with an inverse error function that vectorises on CPU.
+        low = np.nextafter(np.array(-1, self.loc.dtype), np.array(0, self.loc.dtype))
+        return math.sqrt(2) * erfinv(jax.random.uniform(key, self.loc.shape, self.loc.dtype, minval=low, maxval=1))
 
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.scale * noise

@@ -1,0 +1,69 @@
+"""Hoisting: what no replicate changes is computed once, before the loop over replicates.
+
+An estimate is mostly a function of its key, and partly not: the encoder of an autoencoder, the probabilities that its logits stand for.
+XLA fuses such a part into whatever reads it, and computes it anew for every replicate, or for every element. Here the program of
+one replicate is traced, its equations that do not depend on the argument are evaluated at once, and what is left is a
+function of the argument that reads their results.
+"""
+
+from collections.abc import Callable
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jaxtyping import Array, PyTree
+
+_UNKNOWN = object()
+
+
+def hoisted(function: Callable[[Array], PyTree], example: Array) -> Callable[[Array], PyTree]:
+    """The same function of one array, with all that does not depend on it computed now.
+
+    `example` has the shape and type of the argument. Where `function` closes over tracers, the computation now is a part of their
+    trace.
+
+    >>> import jax.numpy as jnp
+    >>> shifted = hoisted(lambda x: x + jnp.sum(jnp.sin(jnp.arange(3.0))), jnp.zeros(()))
+    >>> [equation.primitive.name for equation in jax.make_jaxpr(shifted)(1.0).eqns]
+    ['add']
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(example)
+    computed: dict[tuple[int, ...], list] = {}
+    _interpret(closed, [_UNKNOWN], (), computed, _defer)
+
+    def remaining(argument: Array) -> PyTree:
+        values = _interpret(closed, [argument], (), computed, _bind)
+        return jax.tree.unflatten(jax.tree.structure(shapes), values)
+
+    return remaining
+
+
+def _interpret(closed: ClosedJaxpr, arguments: list, path: tuple[int, ...], computed: dict, otherwise: Callable) -> list:
+    """The outputs for these arguments. Equations without unknown inputs are evaluated the first time and remembered in `computed`
+    by where they stand; the others are left to `otherwise`, and calls among them are entered."""
+    jaxpr = closed.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
+    for number, equation in enumerate(jaxpr.eqns):
+        inputs = [atom.val if isinstance(atom, Literal) else values[atom] for atom in equation.invars]
+        place = (*path, number)
+        if place in computed:
+            outputs = computed[place]
+        elif otherwise is _defer and not equation.effects and not any(value is _UNKNOWN for value in inputs):
+            outputs = computed[place] = _bind(jaxpr, equation, inputs)
+        elif equation.primitive.name in ("jit", "pjit"):
+            outputs = _interpret(equation.params["jaxpr"], inputs, place, computed, otherwise)
+        else:
+            outputs = otherwise(jaxpr, equation, inputs)
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [atom.val if isinstance(atom, Literal) else values[atom] for atom in jaxpr.outvars]
+
+
+def _defer(jaxpr: Jaxpr, equation, inputs: list) -> list:
+    return [_UNKNOWN] * len(equation.outvars)
+
+
+def _bind(jaxpr: Jaxpr, equation, inputs: list) -> list:
+    """The outputs of one equation, evaluated as the program that it alone is."""
+    given = {atom: value for atom, value in zip(equation.invars, inputs, strict=True) if not isinstance(atom, Literal)}
+    names = jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+    alone = Jaxpr([], list(given), equation.outvars, [equation], equation.effects, names)
+    return jaxpr_as_fun(ClosedJaxpr(alone, []))(*given.values())
