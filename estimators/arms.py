@@ -117,8 +117,9 @@ class ARMS(AbstractStatelessEstimator):
 
     Unbiased, for pairs: only the joint law of two bits enters, and $P_i$ is known exactly. Needs a `Bernoulli`;
     `num_samples` evaluations of `f`. Two samples are `DisARM` with either copula, and independent ones would be
-    `LeaveOneOut`. For one variable the coupling takes variance away whatever `f` is. With several it need not: opposite
-    values of the other bits spread the values of `f`, up to twice as much variance in the coordinate of a rare bit.
+    `LeaveOneOut`. For one variable the coupling takes variance away, whatever `f` is. With several it need not: opposite
+    values of the other bits spread the values of `f`, and with two samples the coordinate of a rare bit may have nearly
+    twice the variance that it has in `LeaveOneOut`.
 
     >>> from estimators import Bernoulli
     >>> ARMS(num_samples=5).evaluations(Bernoulli(logits=[0.0]))
