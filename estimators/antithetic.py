@@ -49,8 +49,8 @@ class AR(AbstractStatelessEstimator):
 
     averaged over `num_samples` independent samples.
 
-    Unbiased for the gradient in the logits. Needs a `Bernoulli`; `num_samples` evaluations of `f`. Its mean given $b$ is
-    `ScoreFunction`, so it is the noisier of the two; it is here because the average of an estimate and of its mirror
+    Unbiased for the gradient in the logits. Needs a `Bernoulli`; `num_samples` evaluations of `f`. Its mean given $b$
+    is `ScoreFunction`, so it is the noisier of the two; it is here because the average of an estimate and of its mirror
     image, $u$ replaced by $1 - u$, is `ARM`.
 
     >>> AR(num_samples=3).evaluations(Bernoulli(logits=[0.0]))

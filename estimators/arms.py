@@ -6,12 +6,12 @@ unless the bits differ, and where they do the other variables of each member sti
 
     E[1/2 (f(b) - f(b')) (b_i - b'_i)] = P(b_i = 1, b'_i = 0) (E[f | x_i = 1] - E[f | x_i = 0]),
 
-and the gradient is the same with `p (1 - p)` for that probability. So the average over pairs, which is the leave-one-out
-estimator, needs one known factor a variable, `p (1 - p) / (p - P(b_i = b'_i = 1))`, and any copula may couple the bits.
+and the gradient is the same with `p (1 - p)` for that probability. So the average over pairs, which is leave-one-out,
+needs one known factor a variable, `p (1 - p) / (p - P(b_i = b'_i = 1))`, and any copula may couple the bits.
 
 A copula is asked about thresholds up to one half only. With `s = min(p, 1 - p)` it says which members have the *rarer*
-value of a bit; that is `1[u < p]` for `p < 1/2` and `1[1 - u < p]` otherwise. Two members differ as often either way, so
-`s` may stand for `p` in the factor.
+value of a bit, so that a bit is `1[u < p]` for `p < 1/2` and `1[1 - u < p]` otherwise. Two members differ as often
+either way, so `s` may stand for `p` in the factor.
 """
 
 import math
@@ -90,8 +90,8 @@ class GaussianCopula(AbstractCopula):
 
         The distribution function of two scores of correlation `r` has at `(h, h)` the derivative
         `exp(-h^2 / (1 + r)) / (2 pi sqrt(1 - r^2))` in `r`. With `1 + r = 2 cos(a)^2` it is `s^2` less the integral
-        of `exp(-(h / cos a)^2 / 2) / pi` from `a = pi / 4` to `arctan sqrt(n / (n - 2))`, smooth enough for twenty nodes
-        to be exact to rounding. Two scores alone are opposite, and never both below zero.
+        of `exp(-(h / cos a)^2 / 2) / pi` from `a = pi / 4` to `arctan sqrt(n / (n - 2))`, smooth enough for twenty
+        nodes to be exact to rounding. Two scores alone are opposite, and never both below zero.
         """
         if members == 2:
             return jnp.zeros_like(s)
@@ -117,9 +117,9 @@ class ARMS(AbstractStatelessEstimator):
 
     Unbiased, for pairs: only the joint law of two bits enters, and $P_i$ is known exactly. Needs a `Bernoulli`;
     `num_samples` evaluations of `f`. Two samples are `DisARM` with either copula, and independent ones would be
-    `LeaveOneOut`. For one variable the coupling takes variance away, whatever `f` is. With several it need not: opposite
-    values of the other bits spread the values of `f`, and with two samples the coordinate of a rare bit may have nearly
-    twice the variance that it has in `LeaveOneOut`.
+    `LeaveOneOut`. For one variable the coupling takes variance away, whatever `f` is. With several it need not:
+    opposite values of the other bits spread the values of `f`, and with two samples the coordinate of a rare bit may
+    have nearly twice the variance that it has in `LeaveOneOut`.
 
     >>> from estimators import Bernoulli
     >>> ARMS(num_samples=5).evaluations(Bernoulli(logits=[0.0]))

@@ -32,8 +32,8 @@ Grads = TypeVar("Grads", bound=AbstractDistribution)
 State = PyTree
 Stats = PyTree
 
-# An estimate that asks for more evaluations of `f` than this is refused rather than tried, and so is one that would list
-# more events than this.
+# An estimate that asks for more evaluations of `f` than this is refused rather than tried, and so is one that would
+# list more events than this.
 MOST_EVALUATIONS = 2**20
 
 

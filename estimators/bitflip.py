@@ -21,15 +21,15 @@ from .registration import ESTIMATORS
 class BitFlip1(AbstractStatelessEstimator):
     r"""The difference that one bit makes, for a bit chosen at random.
 
-    For an event $b$ of `dist` with $D$ bits and an index $i$ that is uniform among them, $b^{i=v}$ being $b$ with the bit
-    set to $v$,
+    For an event $b$ of `dist` with $D$ bits and an index $i$ that is uniform among them, $b^{i=v}$ being $b$ with that
+    bit set to $v$,
 
     $$\hat g_i = D\, p_i (1 - p_i)\, (f(b^{i=1}) - f(b^{i=0})), \qquad \hat g_j = 0 \text{ for } j \ne i.$$
 
     Unbiased: given $i$ the difference has the mean of $E[f \mid b_i = 1] - E[f \mid b_i = 0]$, and $D$ is one over the
-    probability of the choice. Needs a `Bernoulli`; two evaluations of `f`, for one of them is at $b$ and the other at $b$
-    with the bit flipped. The factor $p_i (1 - p_i)$ quiets the rare bits, where antithetic pairs are noisy; the choice
-    costs a variance that grows with $D$. One bit alone has its exact gradient.
+    probability of the choice. Needs a `Bernoulli`; two evaluations of `f`, one at $b$ and the other at $b$ with the bit
+    flipped. The factor $p_i (1 - p_i)$ quiets the rare bits, where antithetic pairs are noisy; the choice costs a
+    variance that grows with $D$. One bit alone has its exact gradient.
 
     >>> from estimators import Bernoulli
     >>> grads = BitFlip1().gradient(jax.random.key(0), Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)

@@ -64,7 +64,8 @@ class StratifiedScoreFunction(AbstractStratified):
     With $F^{-1}$ the inverse distribution function of `dist` in the order of its `support()` and independent uniform
     $u_0, \dots, u_{n-1}$,
 
-    $$\hat g = \frac1n \sum_{k=0}^{n-1} f(x_k)\, \nabla \log p(x_k), \qquad x_k = F^{-1}\!\left(\frac{k + u_k}{n}\right).$$
+    $$\hat g = \frac1n \sum_{k=0}^{n-1} f(x_k)\, \nabla \log p(x_k), \qquad
+    x_k = F^{-1}\!\left(\frac{k + u_k}{n}\right).$$
 
     Unbiased, and its variance is at most that of `ScoreFunction`, by the mean squared distance of the means of the
     strata from their mean, over $n$. Needs a finite support of at most $2^{20}$ events, which are listed, with their
@@ -97,7 +98,8 @@ class SystematicScoreFunction(AbstractStratified):
 
     With $F^{-1}$ the inverse distribution function of `dist` in the order of its `support()` and one uniform $u$,
 
-    $$\hat g = \frac1n \sum_{k=0}^{n-1} f(x_k)\, \nabla \log p(x_k), \qquad x_k = F^{-1}\!\left(\frac{k + u}{n}\right).$$
+    $$\hat g = \frac1n \sum_{k=0}^{n-1} f(x_k)\, \nabla \log p(x_k), \qquad
+    x_k = F^{-1}\!\left(\frac{k + u}{n}\right).$$
 
     Unbiased, because each $x_k$ follows the law within its stratum, as in `StratifiedScoreFunction`. An event of
     probability $p$ is drawn $n p$ times, rounded up or down. No bound holds for the variance: an integrand that repeats
