@@ -3,7 +3,8 @@
 `base` is the contract, `distributions` and `objectives` are what estimators work on, and every other file is a family.
 """
 
-from .antithetic import ARM as ARM, DisARM as DisARM
+from .antithetic import AR as AR, ARM as ARM, DisARM as DisARM
+from .arms import ARMS as ARMS, DirichletCopula as DirichletCopula, GaussianCopula as GaussianCopula
 from .base import (
     AbstractEstimator as AbstractEstimator,
     AbstractLearnedEstimator as AbstractLearnedEstimator,
@@ -16,6 +17,7 @@ from .baselines import (
     MovingAverageBaseline as MovingAverageBaseline,
     OptimalBaseline as OptimalBaseline,
 )
+from .bitflip import BitFlip1 as BitFlip1
 from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
@@ -51,6 +53,10 @@ from .straight_through import (
     StraightThrough as StraightThrough,
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
     TemperedStraightThrough as TemperedStraightThrough,
+)
+from .stratified import (
+    StratifiedScoreFunction as StratifiedScoreFunction,
+    SystematicScoreFunction as SystematicScoreFunction,
 )
 from .wrappers import Averaged as Averaged
 from .zgr import DARN as DARN, ZGR as ZGR

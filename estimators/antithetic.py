@@ -4,6 +4,8 @@ With logistic noise `e` and `u = sigmoid(e)`, the events `b = 1[logits + e > 0] 
 0] = 1[u < p]` have the same law, and differ where `u` is below `min(p, 1 - p)` or above `max(p, 1 - p)`. So a
 difference of two values of `f` estimates the gradient, and vanishes with the differences of `f`: no baseline is needed,
 and none helps, for a constant cancels.
+
+Each member alone has the gradient as the mean of `f(b) (2 u - 1)`; that is where the pairs come from (`AR`).
 """
 
 from typing import ClassVar
@@ -18,12 +20,12 @@ from .distributions import AbstractDistribution, Bernoulli
 from .objectives import Objective
 from .registration import ESTIMATORS
 
-Noises = Float[Array, "pairs ..."]
+Noises = Float[Array, "draws ..."]
 Event = Float[Array, "..."]
 
 
-def _noises(key: PRNGKey, dist: Bernoulli, num_pairs: int) -> Noises:
-    return jax.vmap(dist.noise)(jax.random.split(key, num_pairs))
+def _noises(key: PRNGKey, dist: Bernoulli, number: int) -> Noises:
+    return jax.vmap(dist.noise)(jax.random.split(key, number))
 
 
 def _pair(dist: Bernoulli, noise: Event) -> tuple[Event, Event]:
@@ -35,6 +37,48 @@ def _require_pairs(estimator: AbstractEstimator) -> None:
     if estimator.num_pairs < 1:
         name = type(estimator).__name__
         raise ValueError(f"`{name}` needs `num_pairs >= 1`, got {estimator.num_pairs}; one pair is two samples.")
+
+
+@ESTIMATORS.register("ar")
+class AR(AbstractStatelessEstimator):
+    r"""Augment-REINFORCE: the score of the noise that made the event, in place of the score of the event.
+
+    For uniform $u$ and $b = 1[u < p]$, where $p$ are the probabilities of `dist`,
+
+    $$\hat g = f(b)\, (1 - 2 u),$$
+
+    averaged over `num_samples` independent samples.
+
+    Unbiased for the gradient in the logits. Needs a `Bernoulli`; `num_samples` evaluations of `f`. Its mean given $b$
+    is `ScoreFunction`, so it is the noisier of the two; it is here because the average of an estimate and of its mirror
+    image, $u$ replaced by $1 - u$, is `ARM`.
+
+    >>> AR(num_samples=3).evaluations(Bernoulli(logits=[0.0]))
+    3
+
+    **References:** Yin and Zhou, ARM: Augment-REINFORCE-merge gradient for stochastic binary networks, 2019,
+    arXiv:1807.11143.
+    """
+
+    num_samples: int = eqx.field(static=True, default=1)
+
+    unbiased: ClassVar[bool] = True
+    requires: ClassVar[tuple[type, ...]] = (Bernoulli,)
+
+    def __check_init__(self):
+        if self.num_samples < 1:
+            raise ValueError(f"`AR` needs `num_samples >= 1`, got {self.num_samples}.")
+
+    def gradient(self, key: PRNGKey, dist: Bernoulli, f: Objective) -> Bernoulli:
+        def one(noise: Event) -> Event:
+            # `noise` is the logistic quantile of `1 - u`.
+            return f(dist.harden(dist.perturb(noise))) * (2 * jax.nn.sigmoid(noise) - 1)
+
+        return Bernoulli(jnp.mean(jax.vmap(one)(_noises(key, dist, self.num_samples)), axis=0))
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        del dist
+        return self.num_samples
 
 
 @ESTIMATORS.register("arm")

@@ -1,7 +1,7 @@
-"""ARM and DisARM, integrated over their noise without error.
+"""AR, ARM and DisARM, integrated over their noise without error.
 
 For each variable the uniform `u = sigmoid(noise)` matters through which side of `p` and of `1 - p` it is on,
-and in ARM through a factor that is linear in it. So two Gauss nodes in each of the three intervals integrate an
+and in AR and ARM through a factor that is linear in it. So two Gauss nodes in each of the three intervals integrate an
 estimate and its square exactly, and products of these rules do so for several variables.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from prescribed import OneBit, Tangled, counted_evaluations, exact_gradient, moments, prescribed_estimates, tuples
 
 from estimators import Bernoulli, Normal, incompatibility
-from estimators.antithetic import ARM, DisARM
+from estimators.antithetic import AR, ARM, DisARM
 
 LOGITS = np.array([-1.0, 0.4, 1.3])
 BOTH = [ARM(), DisARM()]
@@ -48,8 +48,9 @@ def product_rule(logits):
 def integrated(estimator, logits, f):
     """Weights and estimates over all the noise."""
     noises, weights = product_rule(logits)
-    indices, weights = tuples(weights, estimator.num_pairs)
-    keys = jax.random.split(jax.random.key(0), estimator.num_pairs)
+    number = estimator.num_samples if isinstance(estimator, AR) else estimator.num_pairs
+    indices, weights = tuples(weights, number)
+    keys = jax.random.split(jax.random.key(0), number)
     return weights, np.asarray(prescribed_estimates(estimator, None, logits, noises[indices], f, keys)[0])
 
 
@@ -90,13 +91,13 @@ class ThresholdOfOne(DisARM):
         return Bernoulli(dist.mean() / larger * DisARM.gradient(self, key, dist, f).logits)
 
 
-@each
+@pytest.mark.parametrize("estimator", [AR(), AR(num_samples=2), *BOTH], ids=repr)
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
 def test_the_mean_on_one_bit_is_the_gradient(estimator, p):
     assert_unbiased(estimator, np.log([p / (1 - p)]), OneBit(0.3, -1.1))
 
 
-@each
+@pytest.mark.parametrize("estimator", [AR(), *BOTH], ids=repr)
 def test_the_mean_over_all_noise_is_the_gradient(estimator):
     assert_unbiased(estimator, LOGITS, Tangled())
 
@@ -130,6 +131,15 @@ def test_closed_form_variances_on_one_bit(p):
     np.testing.assert_allclose(variance, [expected], rtol=1e-10, atol=1e-30)
 
 
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.7])
+def test_closed_form_variance_of_ar_on_one_bit(p):
+    f0, f1, tilt = 0.3, -1.1, (1 - 2 * p) ** 3
+    second = (f0**2 * (1 + tilt) + f1**2 * (1 - tilt)) / 6
+    for number in (1, 2):
+        _, variance = moments(*integrated(AR(num_samples=number), np.log([p / (1 - p)]), OneBit(f0, f1)))
+        np.testing.assert_allclose(variance, [(second - (p * (1 - p) * (f1 - f0)) ** 2) / number], rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("target", "gradient", "arm"), [(0.45, 0.025, 2.083e-4), (0.49, 0.005, 8.33e-6), (0.499, 5e-4, 8.33e-8)]
 )
@@ -149,6 +159,27 @@ def test_disarm_is_the_mean_of_arm_given_the_pair():
     cells = (3, 2, 3, 2, 3, 2, 3)
     given_the_pair = arm.reshape(cells).mean(axis=(1, 3, 5), keepdims=True)
     np.testing.assert_allclose(disarm.reshape(cells), np.broadcast_to(given_the_pair, cells), rtol=1e-10, atol=1e-14)
+
+
+def test_arm_is_the_average_of_ar_and_its_mirror_image():
+    noises, _ = product_rule(LOGITS)
+    ar, mirrored, arm = (
+        prescribed_estimates(estimator, None, LOGITS, sign * noises[:, None], Tangled())[0]
+        for estimator, sign in [(AR(), 1), (AR(), -1), (ARM(), 1)]
+    )
+    np.testing.assert_allclose((ar + mirrored) / 2, arm, rtol=1e-11, atol=1e-14)
+
+
+def test_the_mean_of_ar_given_the_event_is_the_score_function():
+    """So the variances differ by the mean variance of AR given the event."""
+    dist, (weights, ar) = Bernoulli(LOGITS), integrated(AR(), LOGITS, Tangled())
+    noises, _ = product_rule(LOGITS)
+    events = np.asarray(dist.harden(jax.vmap(dist.perturb)(noises)))
+    for event in itertools.product((0.0, 1.0), repeat=3):
+        given = np.all(events == event, axis=1)
+        score = np.array(event) - sigmoid(LOGITS)
+        mean = weights[given] @ ar[given] / weights[given].sum()
+        np.testing.assert_allclose(mean, Tangled()(jnp.array(event)) * score, rtol=1e-11)
 
 
 def test_disarm_is_never_worse_than_arm_whatever_the_function():
@@ -186,6 +217,15 @@ def test_the_estimate_scales_with_f_and_never_sees_a_constant(estimator):
 def test_declared_evaluations_are_the_calls_of_f(estimator):
     dist = Bernoulli(logits=LOGITS)
     assert counted_evaluations(estimator, dist) == estimator.evaluations(dist) == 2 * estimator.num_pairs
+
+
+def test_ar_evaluates_once_a_sample_and_needs_one():
+    dist = Bernoulli(logits=LOGITS)
+    assert counted_evaluations(AR(num_samples=3), dist) == AR(num_samples=3).evaluations(dist) == 3
+    with pytest.raises(ValueError, match="`AR` needs `num_samples >= 1`, got 0"):
+        AR(num_samples=0)
+    reason = incompatibility(AR(), Normal(loc=[0.0], log_scale=[0.0]), jnp.sum)
+    assert reason == "`AR` needs a `Bernoulli` distribution, and `Normal` is not one."
 
 
 @pytest.mark.parametrize("family", [ARM, DisARM])
