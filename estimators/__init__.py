@@ -4,6 +4,7 @@
 """
 
 from .antithetic import ARM as ARM, DisARM as DisARM
+from .arsm import ARS as ARS, ARSM as ARSM
 from .base import (
     AbstractEstimator as AbstractEstimator,
     AbstractLearnedEstimator as AbstractLearnedEstimator,
@@ -16,6 +17,7 @@ from .baselines import (
     MovingAverageBaseline as MovingAverageBaseline,
     OptimalBaseline as OptimalBaseline,
 )
+from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
@@ -39,6 +41,7 @@ from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
+from .stick_breaking import DisARMStickBreaking as DisARMStickBreaking, DisARMTree as DisARMTree
 from .straight_through import (
     StraightThrough as StraightThrough,
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
