@@ -5,10 +5,10 @@ With Gumbel noise `g`, `varpi = softmax(-g)` is uniform on the simplex of the `C
 
     d/d logits_c E[f(z)] = E[f(z) (1 - C varpi_c)].
 
-Let `z^{cj}` be the event made of `g` with the noises of the categories `c` and `j` exchanged, in every variable at once.
-The noise has the same law when exchanged, so that `f(z^{cj}) (1 - C varpi_j)` has that mean too, with one factor for all
-`c`; and as gradients in the logits sum to zero over `c`, the mean of `f(z^{mj})` over `m` may be taken from `f(z^{cj})`:
-a baseline that sees the sample, without bias.
+Let `z^{cj}` be the event made of `g` with the noises of the categories `c` and `j` exchanged, in every variable at
+once. The noise has the same law when exchanged, so that `f(z^{cj}) (1 - C varpi_j)` has that mean too, with one factor
+for all `c`; and as gradients in the logits sum to zero over `c`, the mean of `f(z^{mj})` over `m` may be taken from
+`f(z^{cj})`: a baseline that sees the sample, without bias.
 """
 
 from typing import ClassVar

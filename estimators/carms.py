@@ -5,15 +5,15 @@ distribution, and let `P(i, j)` be the probability that one variable is `i` in t
 
     g = 1 / (2 n (n - 1)) sum_kl (f(x_k) - f(x_l)) (x_k - x_l) pi_i pi_j / P(i, j),    i = x_k, j = x_l,
 
-is unbiased if and only if `P(i, j) > 0` for all `i != j` (of positive probability). Given `i` and `j` in one variable,
-the other variables of `x_k` have their law, and so have those of `x_l`: so a term has the mean of independent samples,
-and the whole that of leave-one-out, though only the variable's own coupling is undone. `P(i, i)` may be zero, and should
-be: equal samples say nothing.
+is unbiased for every `f` if and only if `P(i, j) > 0` for all `i != j` of positive probability. Given `i` and `j` in
+one variable, the other variables of `x_k` have their law, and so have those of `x_l`: a term has the mean that it has
+for independent samples, where the sum is leave-one-out, though only the variable's own coupling is undone. `P(i, i)`
+may be zero, and should be: equal samples say nothing.
 
-The copula is that of `u_k = (1 - d_k)^(n - 1)` with `d` uniform on the simplex: each `u_k` is uniform, as
-`P(d_1 > a, d_2 > b) = max(0, 1 - a - b)^(n - 1)`, and small values exclude each other. At `n = 2` it is `u` and `1 - u`,
-where most pairs of intervals of the unit line never meet: an inverse distribution function in one fixed order is biased
-(unless there are two categories). The two classes below are two ways to have `P > 0`.
+The copula is that of `u_k = (1 - d_k)^(n - 1)` with `d` uniform on the simplex: each `u_k` is uniform, as `P(d_1 > a,
+d_2 > b) = max(0, 1 - a - b)^(n - 1)`, and small values exclude each other. At `n = 2` it is `u` and `1 - u`: of `C`
+intervals at most `2 C - 1` ordered pairs meet, so an inverse distribution function in one fixed order is biased from
+three categories on. The two classes below are two ways to have `P > 0`.
 """
 
 import itertools
@@ -100,8 +100,10 @@ def broken_sticks(
     """Samples and their ratios, of one draw `u` of the copula for each bit.
 
     `P(i, j)` is a product over the bits that both samples show: all before the first of the two are zero in both, and
-    there they differ. In ascending order a bit has a probability `q` up to 1/2, one after which both may go on up to
-    1/3, and `P(0, 0) >= 1 - 2 q` is positive.
+    there they differ. In ascending order a bit has a probability `q` up to 1/2. One after which two samples may still
+    differ is followed by `k >= 2` categories and has up to `1 / (k + 1)`: so `P(0, 0) >= 1 - 2 q` is positive there,
+    and the product of all `(1 - q)^2 / P(0, 0)` is less than 2. At two samples, where the next bit has the probability
+    `q' >= q / (1 - q)`, a factor and the last one are `(1 - q)^2 / (1 - 2 q) (1 - q') <= 1 - q`, a last one again.
     """
     order, tree = jnp.argsort(logits, axis=-1), stick(logits.shape[-1])
     q = jax.nn.sigmoid(tree.logits(reordered(logits, order)))
@@ -140,8 +142,8 @@ class CARMSInverseCDF(AbstractStatelessEstimator):
     3
 
     One order serves all samples of a variable. Of the categories at the ends the less probable is the first, and those
-    between them ascend. $P$ is exact, by inclusion and exclusion; of two categories that are both rarer than the
-    rounding of the leaves it has few digits.
+    between them ascend. $P$ is no estimate: it is had by inclusion and exclusion, from sums of probabilities, so that
+    in single precision a category of probability 1e-4 has its ratios to three digits.
 
     **References:** Dimitriev and Zhou, CARMS: Categorical-antithetic-REINFORCE multi-sample gradient estimator, 2021,
     arXiv:2110.14002.
@@ -179,10 +181,11 @@ class CARMSStickBreaking(AbstractStatelessEstimator):
 
     $$\hat g = \frac{1}{2 n (n - 1)} \sum_{k, l} (f(x_k) - f(x_l)) \frac{\pi_i \pi_j}{P(i, j)} (x_k - x_l).$$
 
-    Unbiased: in ascending order $P(i, j) > 0$ for all $i \ne j$. No ratio exceeds $2 (1 - 1 / C)$ for $C$ categories, and
-    none is clipped. With two categories it is `DisARM` at `num_samples=2`, and ARMS with the Dirichlet copula at more.
-    Needs a `Categorical`; `num_samples` evaluations of `f`. Variables are independent, and each has the ratio of its
-    own categories only.
+    Unbiased: in ascending order $P(i, j) > 0$ for all $i \ne j$. No ratio exceeds 1 at two samples and $2 (1 - 1 / C)$
+    at more, for $C$ categories, and none is clipped. So for one variable and two samples the variance is at most that
+    of leave-one-out, for every `f`. With two categories it is `DisARM` at `num_samples=2`, and ARMS with the Dirichlet
+    copula at more. Needs a `Categorical`; `num_samples` evaluations of `f`. Variables are independent, and each has the
+    ratio of its own categories only.
 
     >>> CARMSStickBreaking().evaluations(Categorical(logits=jnp.zeros((2, 5))))
     2

@@ -1,21 +1,21 @@
 r"""Categorical events made of coin flips, and antithetic pairs of the coins.
 
-A binary tree with the categories for leaves turns a categorical variable into one bit for each inner node `v`: the event
-goes down from the root, to the side of the ones where `b_v = 1`, and `b_v` is Bernoulli with the logit
+A binary tree with the categories for leaves turns a categorical variable into one bit for each inner node `v`: the
+event goes down from the root, to the side of the ones where `b_v = 1`, and `b_v` is Bernoulli with the logit
 
     alpha_v = logsumexp(logits on the side of the ones) - logsumexp(logits on the side of the zeros).
 
-So `E[f]` is an expectation over independent bits, DisARM estimates its gradient in `alpha`, and the derivative of `alpha`
-takes it back to the logits. That gradient sums to zero over the categories, for a constant added to all logits leaves
-`alpha` alone.
+So `E[f]` is an expectation over independent bits, DisARM estimates its gradient in `alpha`, and the derivative of
+`alpha` takes it back to the logits. That gradient sums to zero over the categories, for a constant added to all logits
+leaves `alpha` alone.
 
 Only the bits on the way of an event show in it. Let `s_v = 1[v on the way] (b_v - sigmoid(alpha_v))`, the score of the
 event in `alpha_v`. Given the two events `x` and `x'` of an antithetic pair of bits, the factor of DisARM has the mean
 
     E[sigmoid(|alpha_v|) (b_v - b'_v) | x, x'] = w_v (s_v(x) - s_v(x')),
 
-with `w_v = sigmoid(|alpha_v|)` where `v` is on the way of both, and 1 elsewhere: where it is on the way of `x` alone and
-`b_v = 1`, say, `b'_v` is zero with probability `min(p, 1 - p) / p`, and `max(p, 1 - p)` times that is `1 - p`.
+with `w_v = sigmoid(|alpha_v|)` where `v` is on the way of both, and 1 elsewhere: where it is on the way of `x` alone
+and `b_v = 1`, say, `b'_v` is zero with probability `min(p, 1 - p) / p`, and `max(p, 1 - p)` times that is `1 - p`.
 """
 
 from typing import ClassVar, NamedTuple

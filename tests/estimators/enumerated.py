@@ -1,7 +1,7 @@
 """Expectations over categorical variables, summed: what estimators of categorical gradients are compared with.
 
-An estimator's own randomness is written by the test (see `prescribed`); here are the objectives, the exact gradient, and the
-law of leave-one-out, from nothing but the probabilities.
+An estimator's own randomness is written by the test (see `prescribed`); here are the objectives, the exact gradient,
+and the law of leave-one-out, from nothing but the probabilities.
 """
 
 import itertools

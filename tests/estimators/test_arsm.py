@@ -1,8 +1,9 @@
 """ARS and ARSM, integrated over the simplex without error.
 
-The noise of a variable is a uniform point of a simplex. Which events it makes, exchanged or not, changes along lines through
-the corners of the triangle, where two shares are in the proportion of two categories; between them an estimate is linear in
-the point. So the value at the centre of each cell is its mean, and three points of each triangle give its second moment too.
+The noise of a variable is a uniform point of a simplex. Which events it makes, exchanged or not, changes along lines
+through the corners of the triangle, where two shares are in the proportion of two categories; between them an estimate
+is linear in the point. So the value at the centre of each cell is its mean, and three points of each triangle give its
+second moment too.
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """CARMS, summed over all that the copula and the orders can do.
 
-A sample depends on its uniform variable through the interval that it falls into, and the copula's distribution function at the
-corners of the boxes of `n` intervals gives their probabilities by differences. One point of each box is all of the noise.
+A sample depends on its uniform variable through the interval that it falls into, and the copula's distribution function
+at the corners of the boxes of `n` intervals gives their probabilities by differences. One point of each box is all of
+the noise.
 """
 
 import itertools

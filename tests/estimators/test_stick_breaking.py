@@ -1,7 +1,7 @@
 """DisARM-SB and DisARM-Tree, summed over all pairs of bits.
 
-An estimate depends on the noise of a bit through three intervals of its uniform variable: both one or both zero, or either of
-two ways to differ. One point of each, for every bit of every variable, is all of the noise.
+An estimate depends on the noise of a bit through three intervals of its uniform variable: both one or both zero, or
+either of two ways to differ. One point of each, for every bit of every variable, is all of the noise.
 """
 
 import itertools
