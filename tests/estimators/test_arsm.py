@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumerated import (
+from categorical_tables import (
     FIVE,
     ONE,
     SKEWED,

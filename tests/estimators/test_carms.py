@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from calibrated import assert_law, assert_mean_equals
-from enumerated import (
+from categorical_tables import (
     EXTREME,
     FIVE,
     ONE,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumerated import (
+from categorical_tables import (
     EXTREME,
     FIVE,
     ONE,
