@@ -5,6 +5,7 @@
 
 from .antithetic import AR as AR, ARM as ARM, DisARM as DisARM
 from .arms import ARMS as ARMS, DirichletCopula as DirichletCopula, GaussianCopula as GaussianCopula
+from .arsm import ARS as ARS, ARSM as ARSM
 from .base import (
     AbstractEstimator as AbstractEstimator,
     AbstractLearnedEstimator as AbstractLearnedEstimator,
@@ -18,6 +19,7 @@ from .baselines import (
     OptimalBaseline as OptimalBaseline,
 )
 from .bitflip import BitFlip1 as BitFlip1
+from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
@@ -48,6 +50,7 @@ from .reinmax import ReinMax as ReinMax
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
 from .slope_annealed import SlopeAnnealedStraightThrough as SlopeAnnealedStraightThrough
+from .stick_breaking import DisARMStickBreaking as DisARMStickBreaking, DisARMTree as DisARMTree
 from .straight_through import (
     IdentityStraightThrough as IdentityStraightThrough,
     StraightThrough as StraightThrough,
