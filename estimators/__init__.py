@@ -19,6 +19,7 @@ from .baselines import (
 from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
+    AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
@@ -28,6 +29,7 @@ from .distributions import (
     Normal as Normal,
 )
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
@@ -42,5 +44,11 @@ from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFu
 from .straight_through import (
     StraightThrough as StraightThrough,
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
+)
+from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, SumAndSample as SumAndSample
+from .unordered_set import UnorderedSet as UnorderedSet
+from .without_replacement import (
+    NormalizedReinforceWithoutReplacement as NormalizedReinforceWithoutReplacement,
+    ReinforceWithoutReplacement as ReinforceWithoutReplacement,
 )
 from .wrappers import Averaged as Averaged

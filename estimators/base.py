@@ -25,14 +25,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .distributions.base import AbstractDistribution, PRNGKey, Scalar
+from .distributions.base import AbstractDistribution, AbstractEnumerable, PRNGKey, Scalar
 from .objectives import AbstractObjective, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)
 State = PyTree
 Stats = PyTree
 
-# An estimate that asks for more evaluations of `f` than this is refused rather than tried.
+# An estimate that asks for more evaluations of `f`, or lists more events, than this is refused rather than tried.
 MOST_EVALUATIONS = 2**20
 
 
@@ -197,6 +197,8 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
     evaluations = estimator.evaluations(dist)
     if evaluations > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective {evaluations:.3g} times for one estimate; the limit is {MOST_EVALUATIONS}."
+    if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
+        return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
     return None
 
 

@@ -3,6 +3,7 @@
 from .base import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
+    AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
