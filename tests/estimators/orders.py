@@ -5,7 +5,8 @@ prescribed here: that which puts given events first, in a given order, and the n
 events one after the other from what is left (Plackett and Luce), and know of no noise.
 
 With exponential clocks `T = exp(-perturbed)` of the rates `p`, the set `S` and the threshold `t = exp(-kappa)` have the joint density
-`r exp(-r t) prod_{x in S} (1 - exp(-p(x) t))`, `r` the probability outside of `S`: all of `S` ring before `t`, and the first of the others at `t`.
+`r exp(-r t) prod_{x in S} (1 - exp(-p(x) t))`, with `r` the probability outside of `S`: all of `S` ring before `t`, and of the others the
+first one rings at `t`.
 """
 
 import itertools
