@@ -18,7 +18,7 @@ from benchmarks.problems import PROBLEMS, mismatch
 from benchmarks.specs import Spec
 from estimators import ESTIMATORS
 
-KINDS = {"bernoulli-nonseparable": 60_000, "gaussian-quadratic": 200_000}
+KINDS = {"bernoulli-nonseparable": 60_000, "categorical-quadratic": 60_000, "gaussian-quadratic": 200_000}
 FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
