@@ -35,11 +35,12 @@ def quick_compilation():
 
 
 def draws(estimator, p):
-    """What the estimator draws, and with which probability: the last event only where the first ones are the largest."""
+    """Orders of drawing with their probabilities. `SumAndSample` draws the last event only; the noise puts those that it sums before
+    that all the same, so that one drawn from all events would be one of them."""
     if isinstance(estimator, StochasticSumAndSample):
         return orders(p, min(estimator.num_summed + 1, len(p)))
-    rest = np.argsort(-p, kind="stable")[min(estimator.num_summed, len(p) - 1) :]
-    return rest[:, None], p[rest] / p[rest].sum()
+    summed, rest = np.split(np.argsort(-p, kind="stable"), [min(estimator.num_summed, len(p) - 1)])
+    return np.array([[*summed, last] for last in rest]), p[rest] / p[rest].sum()
 
 
 @functools.cache
