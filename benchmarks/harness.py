@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
-from estimators import AbstractEstimator
+from estimators import AbstractEnumerable, AbstractEstimator
 
 from .hoisting import hoisted
 from .problems import AbstractProblem
@@ -256,12 +256,14 @@ def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: Abstrac
 
 
 def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree) -> int:
-    """How many replicates to compute together: a power of two, fewer for wide gradients and for many evaluations of
-    `f`."""
+    """How many replicates to compute together: a power of two, fewer for wide gradients, for many evaluations of `f` and
+    for a long list of events."""
     dist, _ = problem.example()
     numbers = sum(s.size for s in jax.tree.leaves(shapes)) + estimator.evaluations(dist) * int(
         np.prod(dist.event_shape)
     )
+    if AbstractEnumerable in estimator.requires:
+        numbers += dist.support_size
     return int(np.clip(2 ** int(np.log2(max(CHUNK_NUMBERS / numbers, 1))), 1, LARGEST_CHUNK))
 
 

@@ -23,6 +23,7 @@ from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CAR
 from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
+    AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractRelaxable as AbstractRelaxable,
@@ -36,6 +37,7 @@ from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSpars
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
 from .gumbel_rao import GumbelRao as GumbelRao
+from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
@@ -60,6 +62,12 @@ from .straight_through import (
 from .stratified import (
     StratifiedScoreFunction as StratifiedScoreFunction,
     SystematicScoreFunction as SystematicScoreFunction,
+)
+from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, SumAndSample as SumAndSample
+from .unordered_set import UnorderedSet as UnorderedSet
+from .without_replacement import (
+    NormalizedReinforceWithoutReplacement as NormalizedReinforceWithoutReplacement,
+    ReinforceWithoutReplacement as ReinforceWithoutReplacement,
 )
 from .wrappers import Averaged as Averaged
 from .zgr import DARN as DARN, ZGR as ZGR

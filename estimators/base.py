@@ -32,8 +32,7 @@ Grads = TypeVar("Grads", bound=AbstractDistribution)
 State = PyTree
 Stats = PyTree
 
-# An estimate that asks for more evaluations of `f` than this is refused rather than tried, and so is one that would
-# list more events than this.
+# An estimate that asks for more evaluations of `f`, or lists more events, than this is refused rather than tried.
 MOST_EVALUATIONS = 2**20
 
 
@@ -199,7 +198,7 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
     if evaluations > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective {evaluations:.3g} times for one estimate; the limit is {MOST_EVALUATIONS}."
     if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
-        return f"`{name}` would list all events of a `{type(dist).__name__}` that has more than {MOST_EVALUATIONS}."
+        return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
     return None
 
 

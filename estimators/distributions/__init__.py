@@ -3,6 +3,7 @@
 from .base import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
+    AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractRelaxable as AbstractRelaxable,

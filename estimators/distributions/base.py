@@ -59,6 +59,22 @@ class AbstractEnumerable(AbstractDistribution):
         """Every event once, stacked along a new leading axis."""
 
 
+class AbstractFactorized(AbstractDistribution):
+    """An event is made of independent variables, and each of them has a finite support of its own.
+
+    All variables have equally many values, in an order that the two methods share: value `c` of variable `i` has the
+    probability `marginals()[i, c]`, and `replacements(x)[i, c]` is `x` with that value in place of its own.
+    """
+
+    @abstractmethod
+    def marginals(self) -> Float[Array, "variables values"]:
+        """The probability of each value of each variable, differentiable in the leaves."""
+
+    @abstractmethod
+    def replacements(self, x: Event) -> Float[Array, "variables values ..."]:
+        """`x` with each variable in turn set to each of its values, and the others as they are."""
+
+
 class AbstractReparameterizable(AbstractDistribution):
     """Events are a differentiable function of the leaves and of noise that does not depend on them."""
 

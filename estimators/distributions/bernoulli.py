@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
+    AbstractFactorized,
     AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
@@ -24,7 +25,9 @@ from .base import (
 )
 
 
-class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractWeaklyDifferentiable):
+class Bernoulli(
+    AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractFactorized, AbstractWeaklyDifferentiable
+):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Bernoulli(logits=[-1.0, 0.5])
@@ -53,6 +56,14 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterize
     def support(self) -> Float[Array, "events ..."]:
         codes = jnp.arange(self.support_size)[:, None] >> jnp.arange(self.logits.size)[None]
         return (codes & 1).astype(self.logits.dtype).reshape(-1, *self.logits.shape)
+
+    def marginals(self) -> Float[Array, "variables 2"]:
+        logits = jnp.ravel(self.logits)
+        return jax.nn.sigmoid(jnp.stack([-logits, logits], axis=1))
+
+    def replacements(self, x: Event) -> Float[Array, "variables 2 ..."]:
+        this, values = jnp.eye(x.size, dtype=bool)[:, None], jnp.arange(2, dtype=x.dtype)[None, :, None]
+        return jnp.where(this, values, jnp.ravel(x)[None, None]).reshape(x.size, 2, *x.shape)
 
     def noise(self, key: PRNGKey) -> Noise:
         return jax.random.logistic(key, self.logits.shape, self.logits.dtype)

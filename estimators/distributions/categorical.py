@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
+    AbstractFactorized,
     AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
@@ -27,7 +28,9 @@ from .base import (
 )
 
 
-class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractWeaklyDifferentiable):
+class Categorical(
+    AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractFactorized, AbstractWeaklyDifferentiable
+):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
 
     >>> dist = Categorical(logits=jnp.zeros((2, 3)))
@@ -62,6 +65,17 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractLogitParameteri
         variables = self.logits.size // categories
         indices = np.array(list(itertools.product(range(categories), repeat=variables)))
         return jax.nn.one_hot(indices, categories, dtype=self.logits.dtype).reshape(-1, *self.logits.shape)
+
+    def marginals(self) -> Float[Array, "variables categories"]:
+        return self.mean().reshape(-1, self.logits.shape[-1])
+
+    def replacements(self, x: Event) -> Float[Array, "variables categories ..."]:
+        categories = x.shape[-1]
+        variables = x.size // categories
+        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
+        values = jnp.eye(categories, dtype=x.dtype)[None, :, None]
+        events = jnp.where(this, values, x.reshape(1, 1, variables, categories))
+        return events.reshape(variables, categories, *x.shape)
 
     def noise(self, key: PRNGKey) -> Noise:
         return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
