@@ -20,6 +20,7 @@ from .distributions import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractLatentDensity as AbstractLatentDensity,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -27,10 +28,20 @@ from .distributions import (
     Categorical as Categorical,
     Normal as Normal,
 )
+from .dlax import DLAX as DLAX
+from .double_cv import DoubleCV as DoubleCV
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .fixed_baselines import (
+    ConstantBaseline as ConstantBaseline,
+    ExactMeanBaseline as ExactMeanBaseline,
+    SelfCritical as SelfCritical,
+    TwoSampleBaseline as TwoSampleBaseline,
+)
 from .measure_valued import MeasureValued as MeasureValued
+from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
+    AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
     BlackBox as BlackBox,
 )
@@ -38,6 +49,11 @@ from .pathwise import Pathwise as Pathwise
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .relaxed import GumbelSoftmax as GumbelSoftmax
+from .sample_statistics import (
+    EstimatedCoefficient as EstimatedCoefficient,
+    GroupNormalizedAdvantage as GroupNormalizedAdvantage,
+    VarGrad as VarGrad,
+)
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
 from .straight_through import (
     StraightThrough as StraightThrough,

@@ -4,6 +4,7 @@ from .base import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractLatentDensity as AbstractLatentDensity,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,

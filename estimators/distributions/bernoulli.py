@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
-    AbstractRelaxable,
+    AbstractLatentDensity,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -23,7 +23,7 @@ from .base import (
 )
 
 
-class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Bernoulli(AbstractEnumerable, AbstractLatentDensity, AbstractWeaklyDifferentiable):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Bernoulli(logits=[-1.0, 0.5])
@@ -58,6 +58,10 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentia
 
     def perturb(self, noise: Noise) -> Noise:
         return self.logits + noise
+
+    def latent_log_prob(self, z: Noise) -> Scalar:
+        noise = z - self.logits
+        return jnp.sum(jax.nn.log_sigmoid(noise) + jax.nn.log_sigmoid(-noise))
 
     def conditional(self, x: Event, noise: Noise) -> Noise:
         sign = 2 * x - 1

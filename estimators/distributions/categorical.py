@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
-    AbstractRelaxable,
+    AbstractLatentDensity,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -26,7 +26,7 @@ from .base import (
 )
 
 
-class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Categorical(AbstractEnumerable, AbstractLatentDensity, AbstractWeaklyDifferentiable):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
 
     >>> dist = Categorical(logits=jnp.zeros((2, 3)))
@@ -67,6 +67,10 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferent
 
     def perturb(self, noise: Noise) -> Noise:
         return self.log_probs + noise
+
+    def latent_log_prob(self, z: Noise) -> Scalar:
+        noise = z - self.log_probs
+        return -jnp.sum(noise + jnp.exp(-noise))
 
     def conditional(self, x: Event, noise: Noise) -> Noise:
         top = jnp.sum(x * noise, axis=-1, keepdims=True)
