@@ -1,14 +1,14 @@
 r"""Double control variates: leave-one-out, with a linear control variate whose slope comes from the other samples.
 
 For independent samples with scores $s_k$, mean event $\mu$ and slopes $f'(x_k)$, let $\bar v_{-k}$ be the mean of the
-slopes of the samples other than $k$. Then $c_k = \bar v_{-k}^\top (x_k - \mu)$ is independent of all but $x_k$ in its
-second factor, so
+slopes of the samples other than $k$, and $c_k = \bar v_{-k}^\top (x_k - \mu)$. Then
 
-    E[c_k s_k] = d/d theta E[f'(x)] . mean(theta), the slope held fixed (as in `muprop`), and E[c_j s_k] = 0 for j != k:
+$$E[c_k s_k] = E[f'(x)]^\top\, \partial \mu / \partial \theta, \qquad E[c_j s_k] = 0 \text{ for } j \ne k:$$
 
-with the mean of $x_j - \mu$ given all else zero, what $c_j$ knows of $x_k$ does no harm. So $c$ may be added to `f`
-inside leave-one-out, in the term of the sample and in the baseline, and the first of the two expectations, which the mean
-slope of all samples estimates without bias, taken away.
+the first as in `muprop`, because $\bar v_{-k}$ is independent of $x_k$; the second because $x_j - \mu$ has mean zero
+given all other samples, whatever $\bar v_{-j}$ knows of $x_k$. So $c$ may be added to `f` inside leave-one-out, in the
+term of a sample and in its baseline, and the first expectation, for which the mean slope of all samples is unbiased,
+taken away.
 """
 
 from typing import ClassVar

@@ -4,9 +4,9 @@ Let $\mu = E[x]$ be the mean event, a function of the leaves. Whatever the vecto
 
 $$E[v^\top (x - \mu)\, \nabla_\theta \log p(x)] = \nabla_\theta\, v^\top \mu(\theta),$$
 
-since $E[x\, \nabla \log p(x)] = \nabla E[x]$ and the score has mean zero. So a linear control variate costs one pullback
-of the mean: take it from `f`, and add its expectation's gradient back. With $v = f'(\mu)$ it is the first-order Taylor
-expansion of `f` about $\mu$; without the linear term what is left is the baseline $f(\mu)$.
+since $E[x\, \nabla \log p(x)] = \nabla E[x]$ and the score has mean zero. So a linear control variate costs one
+pullback of the mean: take it from `f`, and add its expectation's gradient back. With $v = f'(\mu)$ it is the
+first-order Taylor expansion of `f` about $\mu$; without the linear term what is left is the baseline $f(\mu)$.
 """
 
 from typing import ClassVar
@@ -76,8 +76,8 @@ class SimpleMuProp(AbstractStatelessEstimator):
     $$\hat g = (f(x) - f(\mu))\, \nabla \log p(x).$$
 
     Unbiased, because $f(\mu)$ does not depend on $x$. For independent variables and an `f` that is affine in each of
-    them, $f(\mu) = E[f]$, and this is `ExactMeanBaseline`. Needs a relaxable distribution (for its mean) and an `f` that
-    is defined between its events; two evaluations of `f`.
+    them, $f(\mu) = E[f]$, and this is `ExactMeanBaseline`. Needs a relaxable distribution (for its mean) and an `f`
+    that is defined between its events; two evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> SimpleMuProp().evaluations(Bernoulli(logits=[0.0]))

@@ -70,8 +70,13 @@ def stairs_at_bits(x):
     return jnp.where(jnp.all((x == 0) | (x == 1)), jnp.floor(3 * smooth(x)) / 3, jnp.nan)
 
 
+def single(dist: AbstractDistribution) -> AbstractDistribution:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), dist)
+
+
 class Evidence(AbstractLogWeight):
-    """`function` taken for the log-joint density of an evidence bound."""
+    """`function` taken for the log-joint density of an evidence bound; a posterior in single precision leaves the precision of a value to
+    the event."""
 
     function: Callable
     posterior: AbstractDistribution
@@ -87,7 +92,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "categorical-black-box": (categorical, stairs_at_bits, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
-    "normal-log-weight": (normal, smooth, lambda f: Evidence(f, normal()[0])),
+    "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
 }
 
 

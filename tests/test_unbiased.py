@@ -20,6 +20,8 @@ from estimators import ESTIMATORS
 
 KINDS = {"bernoulli-nonseparable": 60_000, "gaussian-quadratic": 200_000}
 FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
+# For an estimator that asks of `f` what none of those has, the integrand of an evidence bound.
+STRUCTURED = {"bernoulli-vae:kl=sampled,batch=2": 60_000}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
 DRAWN = [name for name in ESTIMATORS if name not in ("enumeration", "quadrature")]
@@ -40,7 +42,7 @@ def summaries(name: str, problems: dict[str, int]) -> dict[str, dict]:
 
 def check(name: str, problems: dict[str, int]) -> None:
     """The declaration of the estimator against its measurements."""
-    found = summaries(name, problems)
+    found = summaries(name, problems) or summaries(name, STRUCTURED)
     assert found, f"{name} runs on none of these problems"
     if not ESTIMATORS.create(name).unbiased:
         assert min(s["bias_p_value"] for s in found.values()) < FALSE_ALARM, (
