@@ -67,6 +67,8 @@ class GroupNormalizedAdvantage(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, self.num_samples)
         values = jax.vmap(f)(xs)
+        # About the first value equal ones are exactly zero; about their mean a rounding error would be divided by itself.
+        values = values - values[0]
         scale = jnp.std(values, ddof=1) + self.epsilon.astype(values.dtype)
         return weighted_score(dist, xs, (values - jnp.mean(values)) / (scale * self.num_samples))
 
@@ -132,7 +134,7 @@ class EstimatedCoefficient(AbstractStatelessEstimator):
 
 def _regression(y: Float[Array, "samples ..."], x: Float[Array, "samples ..."]) -> Float[Array, "..."]:
     """The slope of `y` on `x` along the first axis; zero where `x` is constant."""
-    # About the first sample equal values are exactly zero, which about their mean they need not be.
+    # About the first sample, lest equal values differ from their mean by a rounding error.
     y, x = y - y[:1], x - x[:1]
     x = x - jnp.mean(x, axis=0, keepdims=True)
     variance = jnp.sum(x**2, axis=0)
