@@ -49,6 +49,7 @@ from .pathwise import Pathwise as Pathwise
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .relaxed import GumbelSoftmax as GumbelSoftmax
+from .rodeo import RODEO as RODEO
 from .sample_statistics import (
     EstimatedCoefficient as EstimatedCoefficient,
     GroupNormalizedAdvantage as GroupNormalizedAdvantage,
