@@ -16,6 +16,8 @@ from estimators import Bernoulli, BlackBox, Categorical, LeaveOneOut, incompatib
 from estimators.base import learned_state
 from estimators.rodeo import RODEO
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LOGITS = np.array([-1.0, 0.4, 1.3])
 TWO = np.array([-1.0, 0.6])
 
@@ -80,16 +82,15 @@ def written_out(control, samples, values, slopes, p):
     return estimate
 
 
-@pytest.mark.parametrize("samples", [2, 3])
-def test_it_is_the_formula_with_the_operator_by_its_definition(samples):
+def test_it_is_the_formula_with_the_operator_by_its_definition():
     control, p = control_of(), 1 / (1 + np.exp(-TWO))
-    draws, _, estimates, _ = enumerated(RODEO(samples, width=3), control, TWO, two_bits)
+    draws, _, estimates, _ = enumerated(RODEO(3, width=3), control, TWO, two_bits)
     events = jnp.array(outcomes(TWO)[0])
     table = {
         tuple(np.asarray(x)): (float(v), np.asarray(s))
         for x, v, s in zip(events, *jax.jit(jax.vmap(jax.value_and_grad(two_bits)))(events), strict=True)
     }
-    for draw, estimate in zip(draws[::3], estimates[::3], strict=True):
+    for draw, estimate in zip(draws[::5], estimates[::5], strict=True):
         values, slopes = zip(*(table[tuple(x)] for x in draw), strict=True)
         np.testing.assert_allclose(estimate, written_out(control, draw, values, slopes, p), rtol=1e-9, atol=1e-12)
 
@@ -116,13 +117,10 @@ def with_coefficients(alpha, beta):
     )
 
 
-@pytest.mark.parametrize("samples", [2, 3])
-def test_of_an_affine_function_of_one_bit_it_is_the_gradient_draw_for_draw(samples):
+def test_of_an_affine_function_of_one_bit_it_is_the_gradient_draw_for_draw():
     """The expansion is then exact, and `f(x) s + (A (f s))(x)` is a constant."""
     logits = np.array([-0.8])
-    _, _, estimates, _ = enumerated(
-        RODEO(samples, width=3), with_coefficients(0.0, 1.0), logits, lambda x: 1.7 * x[0] - 4
-    )
+    _, _, estimates, _ = enumerated(RODEO(3, width=3), with_coefficients(0.0, 1.0), logits, lambda x: 1.7 * x[0] - 4)
     expected = exact_gradient(logits, lambda x: 1.7 * x[0] - 4)
     np.testing.assert_allclose(estimates, np.broadcast_to(expected, estimates.shape), rtol=1e-11)
 
@@ -172,11 +170,10 @@ def test_training_lowers_the_variance_and_so_do_more_samples():
     assert two < 0.7 * plain_of_two and three < 0.9 * plain_of_three and three < two
 
 
-@pytest.mark.parametrize("alpha, beta", [(1.0, 0.0), (0.0, 1.0)])
-def test_at_a_fixed_control_more_samples_are_better(alpha, beta):
+def test_at_a_fixed_control_more_samples_are_better():
     variances = []
     for samples in (2, 3, 5):
-        _, weights, estimates, _ = enumerated(RODEO(samples, width=3), with_coefficients(alpha, beta), TWO, two_bits)
+        _, weights, estimates, _ = enumerated(RODEO(samples, width=3), with_coefficients(0.0, 1.0), TWO, two_bits)
         variances.append(moments(weights, estimates)[1].sum())
     assert variances[0] > variances[1] > variances[2]
 

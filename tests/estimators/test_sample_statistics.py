@@ -28,6 +28,8 @@ from estimators import (
 )
 from estimators.sample_statistics import EstimatedCoefficient, GroupNormalizedAdvantage, VarGrad
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LOGITS = np.array([-1.0, 0.6])
 
 
@@ -59,7 +61,7 @@ def enumerated(estimator, logits, f):
 
 def values_and_scores(draws, logits, f):
     """`f` and the score, by NumPy, of draws stacked along two axes."""
-    return np.asarray(jax.vmap(jax.vmap(f))(jnp.array(draws))), draws - 1 / (1 + np.exp(-logits))
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(f)))(jnp.array(draws))), draws - 1 / (1 + np.exp(-logits))
 
 
 # Group-normalised advantages
@@ -186,7 +188,7 @@ class Evidence(AbstractLogWeight):
         return two_bits(z)
 
 
-@pytest.mark.parametrize("samples", [2, 3, 5])
+@pytest.mark.parametrize("samples", [2, 5])
 def test_vargrad_is_leave_one_out_on_the_integrand(samples):
     f = Evidence(Bernoulli(LOGITS))
     _, weights, estimates = enumerated(VarGrad(samples), LOGITS, f)
@@ -199,7 +201,7 @@ def test_vargrad_is_leave_one_out_on_the_integrand(samples):
         return jnp.vdot(jnp.exp(log_q), jax.vmap(two_bits)(events) - log_q)
 
     mean, _ = moments(weights, estimates)
-    np.testing.assert_allclose(mean, jax.grad(bound)(jnp.array(LOGITS)), rtol=1e-10)
+    np.testing.assert_allclose(mean, jax.jit(jax.grad(bound))(jnp.array(LOGITS)), rtol=1e-10)
 
 
 def test_vargrad_is_leave_one_out_on_normal_variables_too():
