@@ -67,7 +67,7 @@ class GroupNormalizedAdvantage(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, self.num_samples)
         values = jax.vmap(f)(xs)
-        # About the first value equal ones are exactly zero; about their mean a rounding error would be divided by itself.
+        # About the first value equal ones are zero; about their mean a rounding error would be divided by itself.
         values = values - values[0]
         scale = jnp.std(values, ddof=1) + self.epsilon.astype(values.dtype)
         return weighted_score(dist, xs, (values - jnp.mean(values)) / (scale * self.num_samples))
