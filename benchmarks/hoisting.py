@@ -37,7 +37,9 @@ def hoisted(function: Callable[[Array], PyTree], example: Array) -> Callable[[Ar
     return remaining
 
 
-def _interpret(closed: ClosedJaxpr, arguments: list, path: tuple[int, ...], computed: dict, otherwise: Callable) -> list:
+def _interpret(
+    closed: ClosedJaxpr, arguments: list, path: tuple[int, ...], computed: dict, otherwise: Callable
+) -> list:
     """The outputs for these arguments. Equations without unknown inputs are evaluated the first time and remembered in `computed`
     by where they stand; the others are left to `otherwise`, and calls among them are entered."""
     jaxpr = closed.jaxpr

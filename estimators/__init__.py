@@ -25,6 +25,7 @@ from .distributions import (
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
@@ -33,14 +34,24 @@ from .distributions import (
     Categorical as Categorical,
     Normal as Normal,
 )
+from .dlax import DLAX as DLAX
+from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .fixed_baselines import (
+    ConstantBaseline as ConstantBaseline,
+    ExactMeanBaseline as ExactMeanBaseline,
+    SelfCritical as SelfCritical,
+    TwoSampleBaseline as TwoSampleBaseline,
+)
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
 from .gumbel_rao import GumbelRao as GumbelRao
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
+from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
+    AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
     BlackBox as BlackBox,
 )
@@ -50,6 +61,12 @@ from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax
 from .relaxed import GumbelSoftmax as GumbelSoftmax
+from .rodeo import RODEO as RODEO
+from .sample_statistics import (
+    EstimatedCoefficient as EstimatedCoefficient,
+    GroupNormalizedAdvantage as GroupNormalizedAdvantage,
+    VarGrad as VarGrad,
+)
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
 from .slope_annealed import SlopeAnnealedStraightThrough as SlopeAnnealedStraightThrough
 from .stick_breaking import DisARMStickBreaking as DisARMStickBreaking, DisARMTree as DisARMTree

@@ -1,10 +1,10 @@
 """Elementary functions that XLA does not vectorise on CPU, as polynomials that it does.
 
-The sine of a float32 costs the XLA of a CPU some ten nanoseconds, thirty times what its logarithm does, and so decides what a
-cosine costs as an objective; the inverse error function behind a normal draw is slower than need be too, and the softplus
-behind the likelihood of a pixel takes a logarithm for each where one for sixteen will do. What stands here has the accuracy of float32 (a test measures it in units in the last place), and is used for float32 on
-CPU only: other precisions and platforms keep JAX's own functions. Every function is elementwise and differentiable as often as one
-likes.
+The sine of a float32 costs the XLA of a CPU some ten nanoseconds, thirty times what its logarithm does, and so decides
+what a cosine costs as an objective; the inverse error function behind a normal draw is slower than need be too, and the
+softplus behind the likelihood of a pixel takes a logarithm for each where one for sixteen will do. What stands here has
+the accuracy of float32 (a test measures it in units in the last place), and is used for float32 on CPU only: other
+precisions and platforms keep JAX's own functions. All are differentiable as often as one likes.
 """
 
 import math
@@ -25,8 +25,28 @@ HALF_PI = (1.5703125, 4.8351287841796875e-4, 3.1385570764541626e-7, 6.0771006282
 SINE = (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4)
 COSINE = (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5)
 # Giles, Approximating the erfinv function, 2011: in `w - 2.5` for `w = -log(1 - x^2) < 5`, in `sqrt(w) - 3` beyond.
-CENTRAL = (1.50140941, 0.246640727, -0.00417768164, -0.00125372503, 0.00021858087, -4.39150654e-6, -3.5233877e-6, 3.43273939e-7, 2.81022636e-8)  # fmt: skip
-TAIL = (2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773, -0.00367342844, 0.00134934322, 0.000100950558, -0.000200214257)  # fmt: skip
+CENTRAL = (
+    1.50140941,
+    0.246640727,
+    -0.00417768164,
+    -0.00125372503,
+    0.00021858087,
+    -4.39150654e-6,
+    -3.5233877e-6,
+    3.43273939e-7,
+    2.81022636e-8,
+)
+TAIL = (
+    2.83297682,
+    1.00167406,
+    0.00943887047,
+    -0.0076224613,
+    0.00573950773,
+    -0.00367342844,
+    0.00134934322,
+    0.000100950558,
+    -0.000200214257,
+)
 # A product of so many numbers between 1 and 2 is below 2^16.
 FACTORS = 16
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from .distributions.base import AbstractDistribution
+
 Event = Float[Array, "..."]
 Scalar = Float[Array, ""]
 Objective = Callable[[Event], Scalar]
@@ -31,6 +33,23 @@ class AbstractDifferentiable(AbstractObjective):
     This is what relaxations, straight-through and pathwise estimators need. A step function has a derivative almost
     everywhere and is *not* one: its derivative says nothing about its differences.
     """
+
+
+class AbstractLogWeight(AbstractDifferentiable):
+    """The integrand `f(z) = log p(x, z) - log q(z)` of an evidence bound, which reveals its two parts.
+
+    `posterior` is a copy of `q` that belongs to `f`: an estimator differentiates its own `dist`, which has the same
+    values, and never this one. What that leaves out, `E[d/d theta log q(z)]`, is zero.
+    """
+
+    posterior: eqx.AbstractVar[AbstractDistribution]
+
+    @abstractmethod
+    def log_joint(self, z: Event) -> Scalar:
+        """`log p(x, z)` for the datum `x` that `f` is about."""
+
+    def __call__(self, z: Event) -> Scalar:
+        return self.log_joint(z) - self.posterior.log_prob(z)
 
 
 class BlackBox(AbstractObjective):

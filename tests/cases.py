@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from estimators import ESTIMATORS, AbstractDistribution, Bernoulli, BlackBox, Categorical, Normal, incompatibility
+from estimators import (
+    ESTIMATORS,
+    AbstractDistribution,
+    AbstractLogWeight,
+    Bernoulli,
+    BlackBox,
+    Categorical,
+    Normal,
+    incompatibility,
+)
 from estimators.objectives import Objective
 
 
@@ -61,6 +70,21 @@ def stairs_at_bits(x):
     return jnp.where(jnp.all((x == 0) | (x == 1)), jnp.floor(3 * smooth(x)) / 3, jnp.nan)
 
 
+def single(dist: AbstractDistribution) -> AbstractDistribution:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), dist)
+
+
+class Evidence(AbstractLogWeight):
+    """`function` taken for the log-joint density of an evidence bound; a posterior in single precision leaves the precision of a value to
+    the event."""
+
+    function: Callable
+    posterior: AbstractDistribution
+
+    def log_joint(self, z):
+        return self.function(z)
+
+
 CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "bernoulli": (bernoulli, smooth, lambda f: f),
     "bernoulli-black-box": (bernoulli, stairs_at_bits, BlackBox),
@@ -68,6 +92,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "categorical-black-box": (categorical, stairs_at_bits, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
+    "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
 }
 
 

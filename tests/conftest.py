@@ -12,3 +12,11 @@ jax.config.update("jax_debug_key_reuse", True)
 def key():
     """A fixed key: a test is deterministic, and its thresholds are calibrated so that any other key would do."""
     return jax.random.key(20260101)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For programs that are compiled to be run a few times: `pytestmark = pytest.mark.usefixtures("quick_compilation")`."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -27,6 +27,8 @@ KINDS = {
 FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
 # What is exact for quadratics is found biased here; the rest is not asked.
 BEYOND_QUADRATICS = {"categorical-vae": 10_000}
+# For an estimator that asks of `f` what none of those has, the integrand of an evidence bound.
+STRUCTURED = {"bernoulli-vae:kl=sampled,batch=2": 60_000}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
 DRAWN = [name for name in ESTIMATORS if name not in ("enumeration", "quadrature")]
@@ -52,7 +54,7 @@ def biased(found: dict[str, dict]) -> bool:
 
 def check(name: str, problems: dict[str, int]) -> None:
     """The declaration of the estimator against its measurements."""
-    found = summaries(name, problems)
+    found = summaries(name, problems) or summaries(name, STRUCTURED)
     if not ESTIMATORS.create(name).unbiased:
         seen = biased(found) or biased(summaries(name, BEYOND_QUADRATICS))
         assert seen, f"{name} is declared biased and found so nowhere"

@@ -61,7 +61,9 @@ def download(name: str) -> Path:
     """Where the file is in the user's cache, after a download from the first mirror that answers."""
     for mirror in MIRRORS:
         try:
-            return Path(pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", name, pooch.os_cache("scorepath") / "mnist"))
+            return Path(
+                pooch.retrieve(mirror + name, f"sha256:{SHA256[name]}", name, pooch.os_cache("scorepath") / "mnist")
+            )
         except (OSError, ValueError) as error:
             reason = error
     raise ValueError(

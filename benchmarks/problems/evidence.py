@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from estimators import AbstractDifferentiable, AbstractDistribution, Bernoulli, Categorical, Normal
+from estimators import AbstractDifferentiable, AbstractDistribution, AbstractLogWeight, Bernoulli, Categorical, Normal
 from estimators.elementary import sum_of_softplus
 
 from .base import Scalar
@@ -40,21 +40,20 @@ class Reconstruction(AbstractDifferentiable):
         return jnp.vdot(self.image, logits) - sum_of_softplus(logits)
 
 
-class LogWeight(AbstractDifferentiable):
+class LogWeight(AbstractLogWeight):
     """`f(z) = log p(x, z) - log q(z)`, the whole integrand of the bound.
 
-    `posterior` is a copy of `q` that belongs to `f`: an estimator differentiates its own `dist` and never this one, and what that leaves
-    out, `E[d/d theta log q(z)]`, is zero. Pathwise gradients of it are therefore "sticking the landing" (Roeder, Wu and Duvenaud, 2017,
-    arXiv:1703.09194). On a relaxed `z` the log-masses are continued as the linear functions that they are: the mean over relaxed
-    events is no bound on anything, which is part of the bias of the estimators that take it.
+    An estimator differentiates its own `dist` and never `posterior`. Pathwise gradients of it are therefore "sticking the landing"
+    (Roeder, Wu and Duvenaud, 2017, arXiv:1703.09194). On a relaxed `z` the log-masses are continued as the linear functions that they
+    are: the mean over relaxed events is no bound on anything, which is part of the bias of the estimators that take it.
     """
 
     reconstruction: Reconstruction
     prior: AbstractDistribution
     posterior: AbstractDistribution
 
-    def __call__(self, z: Event) -> Scalar:
-        return self.reconstruction(z) + self.prior.log_prob(z) - self.posterior.log_prob(z)
+    def log_joint(self, z: Event) -> Scalar:
+        return self.reconstruction(z) + self.prior.log_prob(z)
 
 
 @functools.singledispatch

@@ -22,9 +22,7 @@ def moments(loss: Loss, parameters, replicates: int, batch: int | None = None) -
 
     def run(seed: int) -> np.ndarray:
         keys = jax.random.split(jax.random.key(seed), replicates)
-        kept = [
-            np.asarray(gradients(parameters, keys[start : start + batch])) for start in range(0, replicates, batch)
-        ]
+        kept = [np.asarray(gradients(parameters, keys[start : start + batch])) for start in range(0, replicates, batch)]
         every = kept[0] if len(kept) == 1 else np.concatenate(kept)
         return np.stack([np.mean(every, axis=0), np.var(every, axis=0, ddof=1)])
 

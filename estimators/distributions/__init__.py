@@ -5,6 +5,7 @@ from .base import (
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,

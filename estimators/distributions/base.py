@@ -130,6 +130,14 @@ class AbstractRelaxable(AbstractDistribution):
         """The expected event, a point in the convex hull of the support."""
 
 
+class AbstractLatentDensity(AbstractRelaxable):
+    """The perturbed logits of a relaxable distribution have a density that can be written down."""
+
+    @abstractmethod
+    def latent_log_prob(self, z: Noise) -> Scalar:
+        """The log-density of `z = perturb(noise(key))`, differentiable in the leaves at fixed `z`."""
+
+
 class AbstractWeaklyDifferentiable(AbstractDistribution):
     """The derivative of the law along each parameter is a weighted difference of two laws.
 

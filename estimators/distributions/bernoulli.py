@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from .base import (
     AbstractEnumerable,
     AbstractFactorized,
+    AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
@@ -26,7 +27,14 @@ from .base import (
 
 
 class Bernoulli(
-    AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractFactorized, AbstractWeaklyDifferentiable
+    AbstractEnumerable,
+    AbstractRelaxable,
+    AbstractLogitParameterized,
+    AbstractFactorized,
+    AbstractEnumerable,
+    AbstractLatentDensity,
+    AbstractWeaklyDifferentiable,
+    AbstractWeaklyDifferentiable,
 ):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
@@ -70,6 +78,10 @@ class Bernoulli(
 
     def perturb(self, noise: Noise) -> Noise:
         return self.logits + noise
+
+    def latent_log_prob(self, z: Noise) -> Scalar:
+        noise = z - self.logits
+        return jnp.sum(jax.nn.log_sigmoid(noise) + jax.nn.log_sigmoid(-noise))
 
     def conditional(self, x: Event, noise: Noise) -> Noise:
         sign = 2 * x - 1

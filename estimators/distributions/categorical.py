@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from .base import (
     AbstractEnumerable,
     AbstractFactorized,
+    AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
@@ -29,7 +30,14 @@ from .base import (
 
 
 class Categorical(
-    AbstractEnumerable, AbstractRelaxable, AbstractLogitParameterized, AbstractFactorized, AbstractWeaklyDifferentiable
+    AbstractEnumerable,
+    AbstractRelaxable,
+    AbstractLogitParameterized,
+    AbstractFactorized,
+    AbstractEnumerable,
+    AbstractLatentDensity,
+    AbstractWeaklyDifferentiable,
+    AbstractWeaklyDifferentiable,
 ):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
 
@@ -82,6 +90,10 @@ class Categorical(
 
     def perturb(self, noise: Noise) -> Noise:
         return self.log_probs + noise
+
+    def latent_log_prob(self, z: Noise) -> Scalar:
+        noise = z - self.log_probs
+        return -jnp.sum(noise + jnp.exp(-noise))
 
     def conditional(self, x: Event, noise: Noise) -> Noise:
         top = jnp.sum(x * noise, axis=-1, keepdims=True)
