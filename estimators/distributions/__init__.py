@@ -4,10 +4,17 @@ from .base import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractInvertible as AbstractInvertible,
+    AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSummable as AbstractSummable,
+    AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
 )
 from .bernoulli import Bernoulli as Bernoulli
+from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
+from .geometric import Geometric as Geometric
 from .normal import Normal as Normal
+from .poisson import Poisson as Poisson

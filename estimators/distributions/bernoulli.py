@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractEnumerable,
+    AbstractOrdered,
     AbstractRelaxable,
     AbstractWeaklyDifferentiable,
     Event,
@@ -21,9 +22,10 @@ from .base import (
     Scalar,
     as_floating,
 )
+from .coordinates import replaced
 
 
-class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Bernoulli(AbstractEnumerable, AbstractOrdered, AbstractRelaxable, AbstractWeaklyDifferentiable):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Bernoulli(logits=[-1.0, 0.5])
@@ -81,3 +83,16 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentia
         bit = jnp.eye(x.size, dtype=x.dtype).reshape(*x.shape, *x.shape)
         others = jnp.broadcast_to(x, bit.shape) * (1 - bit)
         return Bernoulli(p * (1 - p)), Bernoulli(others + bit), Bernoulli(others)
+
+    @property
+    def variables(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    def neighbours(self, x: Event, direction: int) -> Float[Array, "..."]:
+        return replaced(x, jnp.clip(x + direction, 0, 1))
+
+    def rise(self, x: Event) -> "Bernoulli":
+        return Bernoulli((1 - x) * jax.nn.sigmoid(self.logits))
+
+    def fall(self, x: Event) -> "Bernoulli":
+        return Bernoulli(-x * jax.nn.sigmoid(-self.logits))
