@@ -21,7 +21,7 @@ from .toys import Number, SquaredDistance, WeightedSquare, mean_of_quadratic, re
 @jax.jit
 def quadratic_truth(dist: AbstractDistribution, f: BlackBox) -> AbstractDistribution:
     """The gradient of `E[f(x)]` for a quadratic `f` of independent counts."""
-    return jax.grad(lambda d: mean_of_quadratic(f, d.mean(), d.variance()))(dist)
+    return jax.grad(lambda d: mean_of_quadratic(f.function, d.mean(), d.variance()))(dist)
 
 
 def falling_log_rates(family: str, rate: Number, dimension: int) -> np.ndarray:
