@@ -93,8 +93,8 @@ class Summation(AbstractStatelessEstimator):
     >>> from estimators import Poisson
     >>> dist = Poisson(log_rate=[0.0])
     >>> grads = Summation(resolution=32).gradient(jax.random.key(0), dist, lambda x: jnp.sum(x**2))
-    >>> print(dist.span() <= 32, grads.log_rate.round(3))
-    True [3.]
+    >>> print(dist.span() <= 32, jnp.allclose(grads.log_rate, 3.0))
+    True True
     """
 
     resolution: int = eqx.field(static=True)
