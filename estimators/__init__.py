@@ -25,19 +25,27 @@ from .distributions import (
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractIntegrable as AbstractIntegrable,
+    AbstractInvertible as AbstractInvertible,
     AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
+    AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSummable as AbstractSummable,
+    AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
     Bernoulli as Bernoulli,
+    Binomial as Binomial,
     Categorical as Categorical,
+    Geometric as Geometric,
     Normal as Normal,
+    Poisson as Poisson,
 )
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
-from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .exact import Enumeration as Enumeration, Quadrature as Quadrature, Summation as Summation
+from .finite_difference import FiniteDifference as FiniteDifference
 from .fixed_baselines import (
     ConstantBaseline as ConstantBaseline,
     ExactMeanBaseline as ExactMeanBaseline,
@@ -45,6 +53,7 @@ from .fixed_baselines import (
     TwoSampleBaseline as TwoSampleBaseline,
 )
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
+from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
@@ -70,6 +79,7 @@ from .sample_statistics import (
 from .score_function import LeaveOneOut as LeaveOneOut, ScoreFunction as ScoreFunction
 from .slope_annealed import SlopeAnnealedStraightThrough as SlopeAnnealedStraightThrough
 from .stick_breaking import DisARMStickBreaking as DisARMStickBreaking, DisARMTree as DisARMTree
+from .stochastic_triples import StochasticTriples as StochasticTriples
 from .straight_through import (
     IdentityStraightThrough as IdentityStraightThrough,
     StraightThrough as StraightThrough,

@@ -16,9 +16,12 @@ from estimators import (
     AbstractDistribution,
     AbstractLogWeight,
     Bernoulli,
+    Binomial,
     BlackBox,
     Categorical,
+    Geometric,
     Normal,
+    Poisson,
     incompatibility,
 )
 from estimators.objectives import Objective
@@ -43,6 +46,18 @@ def categorical() -> tuple[Categorical, Categorical]:
 
 def normal() -> tuple[Normal, Normal]:
     return Normal(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Normal(np.array([-10.0, 10.0]), np.array([-10.0, 2.0]))
+
+
+def poisson() -> tuple[Poisson, Poisson]:
+    return Poisson(np.array([-0.4, 0.9])), Poisson(np.array([-10.0, 10.0]))
+
+
+def geometric() -> tuple[Geometric, Geometric]:
+    return Geometric(np.array([0.8, -0.5])), Geometric(np.array([-10.0, 10.0]))
+
+
+def binomial() -> tuple[Binomial, Binomial]:
+    return Binomial(np.array([-1.0, 0.4]), 3), Binomial(np.array([-10.0, 10.0]), 3)
 
 
 def smooth(x):
@@ -85,11 +100,26 @@ class Evidence(AbstractLogWeight):
         return self.function(z)
 
 
+@without_derivative
+def stairs_at_counts(x):
+    """`stairs`, and NaN where an event does not count."""
+    return jnp.where(jnp.all((x == jnp.floor(x)) & (x >= 0)), jnp.floor(3 * smooth(x)) / 3, jnp.nan)
+
+
+@without_derivative
+def stairs_up_to_three(x):
+    """`stairs_at_counts`, and NaN above three."""
+    return jnp.where(jnp.all((x == jnp.floor(x)) & (x >= 0) & (x <= 3)), jnp.floor(3 * smooth(x)) / 3, jnp.nan)
+
+
 CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "bernoulli": (bernoulli, smooth, lambda f: f),
     "bernoulli-black-box": (bernoulli, stairs_at_bits, BlackBox),
     "categorical": (categorical, smooth, lambda f: f),
     "categorical-black-box": (categorical, stairs_at_bits, BlackBox),
+    "poisson-black-box": (poisson, stairs_at_counts, BlackBox),
+    "geometric-black-box": (geometric, stairs_at_counts, BlackBox),
+    "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),

@@ -5,6 +5,7 @@
 
 from . import (
     categorical as categorical,
+    counting as counting,
     gaussian as gaussian,
     toys as toys,
     vae as vae,

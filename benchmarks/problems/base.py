@@ -7,6 +7,8 @@ data but no estimator, and a new estimator runs on every problem.
 Every array of a problem is a leaf, so that a grid of targets, frequencies or checkpoints shares one compiled program.
 """
 
+import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,8 +25,10 @@ from estimators import (
     AbstractEnumerable,
     AbstractEstimator,
     AbstractIntegrable,
+    AbstractSummable,
     Enumeration,
     Quadrature,
+    Summation,
     incompatibility,
 )
 from estimators.objectives import Objective, offers
@@ -79,7 +83,7 @@ class Expectation(AbstractProblem):
 
     `f` takes one event and returns a scalar. A plain function counts as differentiable where estimators need it to be;
     wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the
-    support if that is finite and small, else quadrature for a differentiable `f` in one or two dimensions, else it is
+    support if that is small, or without a negligible tail is, else quadrature for a differentiable `f` in one or two dimensions, else it is
     left to a reference run.
 
     >>> from estimators import Bernoulli
@@ -102,7 +106,9 @@ class Expectation(AbstractProblem):
         return estimate(key, self.dist, self.f)
 
     def parts(self, gradient: AbstractDistribution) -> dict[str, PyTree]:
-        leaves = {name: leaf for name, leaf in vars(gradient).items() if leaf is not None}
+        # A gradient is a module too, and what is static in it is no part.
+        names = [field.name for field in dataclasses.fields(gradient) if not field.metadata.get("static", False)]
+        leaves = {name: leaf for name in names if (leaf := getattr(gradient, name)) is not None}
         return {"distribution": gradient} if len(leaves) == 1 else {"distribution": gradient, **leaves}
 
     def truth(self) -> Truth | None:
@@ -112,10 +118,21 @@ class Expectation(AbstractProblem):
                 return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), "closed form")
         if isinstance(self.dist, AbstractEnumerable) and self.dist.support_size <= MOST_EVENTS:
             return exact_truth(self, Enumeration(), "enumeration")
+        if isinstance(self.dist, AbstractSummable):
+            resolution = sufficient_resolution(self.dist)
+            if resolution ** math.prod(self.dist.event_shape) <= MOST_EVENTS:
+                return exact_truth(self, Summation(resolution), "enumeration")
         smooth = isinstance(self.dist, AbstractIntegrable) and offers(self.f, AbstractDifferentiable)
         if smooth and np.prod(self.dist.event_shape) <= 2:
             return exact_truth(self, Quadrature(), "quadrature")
         return None
+
+
+def sufficient_resolution(dist: AbstractSummable) -> int:
+    """The least power of two that spans all but a negligible mass of each variable: few programs for many
+    parameters."""
+    with jax.enable_x64(True):
+        return 2 ** math.ceil(math.log2(float(in_float64(dist).span())))
 
 
 def exact_truth(problem: AbstractProblem, estimator: AbstractEstimator, kind: str) -> Truth:

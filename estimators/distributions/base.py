@@ -12,6 +12,7 @@ Capabilities are abstract classes. An estimator names those it requires, a distr
 from abc import abstractmethod
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -19,6 +20,9 @@ Event = Float[Array, "..."]
 Noise = Float[Array, "..."]
 Scalar = Float[Array, ""]
 PRNGKey = Key[Array, ""]
+
+# What a sum may leave out on either side, `exp(-42) = 6e-19`, in natural logarithms.
+NEGLIGIBLE = 42.0
 
 
 def as_floating(value) -> Array:
@@ -75,16 +79,67 @@ class AbstractFactorized(AbstractDistribution):
         """`x` with each variable in turn set to each of its values, and the others as they are."""
 
 
-class AbstractReparameterizable(AbstractDistribution):
-    """Events are a differentiable function of the leaves and of noise that does not depend on them."""
+class AbstractSummable(AbstractDistribution):
+    """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
+    rounding.
+
+    What a window has to hold depends on the parameters, and its size is a shape: `span` says how large it should be,
+    and whoever knows the parameters' values chooses `resolution` accordingly.
+    """
+
+    @abstractmethod
+    def span(self) -> Scalar:
+        """How many consecutive values hold each variable with probability `1 - 1e-18` or more."""
+
+    @abstractmethod
+    def window(self, resolution: int) -> Float[Array, "events ..."]:
+        """The likeliest events: every combination of `resolution` consecutive values of each variable, once."""
+
+
+class AbstractTransformable(AbstractDistribution):
+    """Events are a function of the leaves and of noise that does not depend on them, smooth or not: one noise makes
+    coupled events under different parameters."""
 
     @abstractmethod
     def noise(self, key: PRNGKey) -> Noise:
         """Noise whose law does not depend on the leaves."""
 
     @abstractmethod
+    def transform(self, noise: Noise) -> Event:
+        """The event that `noise` becomes; `transform(noise(key))` has the law of `sample(key)`."""
+
+
+class AbstractInvertible(AbstractTransformable):
+    """Independent real variables, each the inverse of its distribution function at a uniform variable.
+
+    The event is non-decreasing in its noise, and of all couplings of two parameters by one noise this keeps the events
+    closest together.
+    """
+
+    @abstractmethod
+    def quantile(self, u: Noise) -> Event:
+        """For each variable the least value at which the distribution function exceeds `u`, of [0, 1)."""
+
+    def noise(self, key: PRNGKey) -> Noise:
+        (dtype,) = {leaf.dtype for leaf in jax.tree.leaves(self)}
+        return jax.random.uniform(key, self.event_shape, dtype)
+
+    def transform(self, noise: Noise) -> Event:
+        return self.quantile(noise)
+
+    def sample(self, key: PRNGKey) -> Event:
+        return self.quantile(self.noise(key))
+
+
+class AbstractReparameterizable(AbstractTransformable):
+    """Events are a differentiable function of the leaves and of noise that does not depend on them."""
+
+    @abstractmethod
     def reparameterize(self, noise: Noise) -> Event:
-        """The event that `noise` becomes; `reparameterize(noise(key))` has the law of `sample(key)`."""
+        """The event that `noise` becomes, differentiable in the leaves."""
+
+    def transform(self, noise: Noise) -> Event:
+        return self.reparameterize(noise)
 
 
 class AbstractIntegrable(AbstractReparameterizable):
@@ -95,7 +150,7 @@ class AbstractIntegrable(AbstractReparameterizable):
         """Noise values and their weights, `resolution` to a dimension; the weights sum to one up to rounding."""
 
 
-class AbstractRelaxable(AbstractDistribution):
+class AbstractRelaxable(AbstractTransformable):
     """Discrete events are the rounding of a continuous latent, which can be smoothed instead of rounded.
 
     With `z = perturb(noise(key))`, the *perturbed logits*, `harden(z)` has the law of the events and `relax(z, t)`
@@ -104,10 +159,6 @@ class AbstractRelaxable(AbstractDistribution):
     the noise it came from: near the rounding threshold `z` keeps its sign in floating point where `z - logits` would
     lose it.
     """
-
-    @abstractmethod
-    def noise(self, key: PRNGKey) -> Noise:
-        """Noise whose law does not depend on the leaves."""
 
     @abstractmethod
     def perturb(self, noise: Noise) -> Noise:
@@ -128,6 +179,9 @@ class AbstractRelaxable(AbstractDistribution):
     @abstractmethod
     def mean(self) -> Event:
         """The expected event, a point in the convex hull of the support."""
+
+    def transform(self, noise: Noise) -> Event:
+        return self.harden(self.perturb(noise))
 
 
 class AbstractLatentDensity(AbstractRelaxable):
@@ -151,6 +205,37 @@ class AbstractWeaklyDifferentiable(AbstractDistribution):
     ) -> tuple["AbstractDistribution", "AbstractDistribution", "AbstractDistribution"]:
         """Weights, positive and negative draws: modules of this type whose leaves have, for a parameter leaf of shape
         `[*p]`, the shapes `[*p]`, `[*p, *event]` and `[*p, *event]`."""
+
+
+class AbstractOrdered(AbstractDistribution):
+    """Independent discrete variables whose values have an order, and a distribution function differentiable in the
+    leaves.
+
+    Let `F` and `q` be the distribution and mass functions of one variable. As a parameter moves, probability flows
+    across the boundary between `x` and the next value at the rate `-d/d theta F(x)`, upwards if that is positive.
+    Divided by what is there, `rise = -d/d theta F(x) / q(x)` is the rate at which `x` turns into the next value, and
+    `fall = d/d theta F(x - 1) / q(x)` the rate at which it turns into the one before. A negative rate is a flow the
+    other way. The score is `-(rise + fall)`.
+    """
+
+    @property
+    @abstractmethod
+    def variables(self) -> tuple[int, ...]:
+        """The shape of the independent variables: the leading axes of an event and of every leaf."""
+
+    @abstractmethod
+    def neighbours(self, x: Event, direction: int) -> Float[Array, "..."]:
+        """For each variable the event `x` with that variable moved to its next value (`direction` 1) or the one before
+        (-1): axes of the variables, then those of the event. Where there is no such value it is another of the
+        support."""
+
+    @abstractmethod
+    def rise(self, x: Event) -> "AbstractDistribution":
+        """For each scalar parameter the rate above, of the one variable that depends on it; zero at a last value."""
+
+    @abstractmethod
+    def fall(self, x: Event) -> "AbstractDistribution":
+        """For each scalar parameter the rate above, of the one variable that depends on it; zero at a first value."""
 
 
 class AbstractLogitParameterized(AbstractDistribution):

@@ -16,7 +16,7 @@ from .base import (
     AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
-    AbstractRelaxable,
+    AbstractOrdered,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -24,16 +24,15 @@ from .base import (
     Scalar,
     as_floating,
 )
+from .coordinates import replaced
 
 
 class Bernoulli(
     AbstractEnumerable,
-    AbstractRelaxable,
-    AbstractLogitParameterized,
     AbstractFactorized,
-    AbstractEnumerable,
     AbstractLatentDensity,
-    AbstractWeaklyDifferentiable,
+    AbstractLogitParameterized,
+    AbstractOrdered,
     AbstractWeaklyDifferentiable,
 ):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
@@ -108,3 +107,16 @@ class Bernoulli(
         bit = jnp.eye(x.size, dtype=x.dtype).reshape(*x.shape, *x.shape)
         others = jnp.broadcast_to(x, bit.shape) * (1 - bit)
         return Bernoulli(p * (1 - p)), Bernoulli(others + bit), Bernoulli(others)
+
+    @property
+    def variables(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    def neighbours(self, x: Event, direction: int) -> Float[Array, "..."]:
+        return replaced(x, jnp.clip(x + direction, 0, 1))
+
+    def rise(self, x: Event) -> "Bernoulli":
+        return Bernoulli((1 - x) * jax.nn.sigmoid(self.logits))
+
+    def fall(self, x: Event) -> "Bernoulli":
+        return Bernoulli(-x * jax.nn.sigmoid(-self.logits))

@@ -19,7 +19,7 @@ from .base import (
     AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
-    AbstractRelaxable,
+    AbstractOrdered,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -27,16 +27,15 @@ from .base import (
     Scalar,
     as_floating,
 )
+from .coordinates import replaced
 
 
 class Categorical(
     AbstractEnumerable,
-    AbstractRelaxable,
-    AbstractLogitParameterized,
     AbstractFactorized,
-    AbstractEnumerable,
     AbstractLatentDensity,
-    AbstractWeaklyDifferentiable,
+    AbstractLogitParameterized,
+    AbstractOrdered,
     AbstractWeaklyDifferentiable,
 ):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
@@ -138,3 +137,38 @@ class Categorical(
 
         plus = place(jnp.broadcast_to(each, (variables, categories, categories)))
         return Categorical(p * (1 - p)), Categorical(plus), Categorical(place(rest))
+
+    @property
+    def variables(self) -> tuple[int, ...]:
+        return self.logits.shape[:-1]
+
+    def neighbours(self, x: Event, direction: int) -> Float[Array, "..."]:
+        """The order is that of the categories, and after the last comes the first."""
+        return replaced(x, jnp.roll(x, direction, axis=-1), self.variables)
+
+    def rise(self, x: Event) -> "Categorical":
+        """`pi_c / pi_k` times `-P(after k)` for the categories `c` up to `k`, and `P(up to k)` for those after it."""
+        p = self.mean()
+        return Categorical(self._flow(x, -_after(p), _before(p) + p, _after(x) + x))
+
+    def fall(self, x: Event) -> "Categorical":
+        """`pi_c / pi_k` times `P(k and after)` for the categories `c` before `k`, and `-P(before k)` for the others."""
+        p = self.mean()
+        return Categorical(self._flow(x, _after(p) + p, -_before(p), _after(x)))
+
+    def _flow(self, x: Event, lower: Event, upper: Event, is_lower: Event) -> Event:
+        """`lower` at the category `k` of `x` for the categories that `is_lower` marks, `upper` for the rest, times
+        `pi_c / pi_k`."""
+        lower, upper, here = (jnp.sum(x * a, axis=-1, keepdims=True) for a in (lower, upper, self.log_probs))
+        return jnp.exp(self.log_probs - here) * jnp.where(is_lower > 0, lower, upper)
+
+
+def _before(x: Event) -> Event:
+    """The sum of what is at the categories before each."""
+    shifted = jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], axis=-1)
+    return jnp.cumsum(shifted, axis=-1)
+
+
+def _after(x: Event) -> Event:
+    """The sum of what is at the categories after each."""
+    return jnp.flip(_before(jnp.flip(x, axis=-1)), axis=-1)

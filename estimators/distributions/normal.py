@@ -24,6 +24,7 @@ from .base import (
     Scalar,
     as_floating,
 )
+from .coordinates import replaced
 
 # The trapezoidal rule on [-9, 9] leaves out less than 1e-18 of the standard normal law.
 HALF_WIDTH = 9.0
@@ -82,12 +83,9 @@ class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
         maxwell = jax.random.maxwell(key_maxwell, shape, dtype) * jax.random.rademacher(key_sign, shape, dtype)
         u = jax.random.uniform(key_u, shape, dtype)
         x = self.sample(key_x)
-        this = jnp.eye(x.size, dtype=bool).reshape(*shape, *shape)
 
         def place(noise: Noise) -> Float[Array, "..."]:
-            replacement = self.reparameterize(noise)
-            spread = replacement.reshape(*shape, *(1 for _ in shape))
-            return jnp.where(this, jnp.broadcast_to(spread, this.shape), jnp.broadcast_to(x, this.shape))
+            return replaced(x, self.reparameterize(noise))
 
         weights = Normal(1 / (self.scale * math.sqrt(2 * math.pi)), jnp.ones_like(self.log_scale))
         return weights, Normal(place(rayleigh), place(maxwell)), Normal(place(-rayleigh), place(u * maxwell))

@@ -20,7 +20,9 @@ from benchmarks.problems.toys import Affine
 from estimators import ESTIMATORS, AbstractDifferentiable, Enumeration, incompatibility
 
 TOYS = [
-    name for name in PROBLEMS if PROBLEMS.factory(name).__module__.split(".")[-1] in ("toys", "categorical", "gaussian")
+    name
+    for name in PROBLEMS
+    if PROBLEMS.factory(name).__module__.split(".")[-1] in ("toys", "categorical", "gaussian", "counting")
 ]
 
 
