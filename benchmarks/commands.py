@@ -95,7 +95,9 @@ def _print_suite(suite) -> None:
 def run(arguments) -> int:
     """Measure the cells of a suite or of the command line, print their table, keep their records."""
     from .session import run_session
+    from .startup import prepare
 
+    prepare()
     return run_session(_cells(arguments), arguments)
 
 
@@ -134,7 +136,9 @@ def doctor(arguments) -> int:
     import jax
 
     from . import environment
+    from .startup import cache_folder, prepare
 
+    prepare()
     facts = {
         **environment.machine(),
         **json.loads(environment.versions()),
@@ -143,6 +147,7 @@ def doctor(arguments) -> int:
     facts["precision of estimates"] = "float64" if jax.config.jax_enable_x64 else "float32"
     facts["precision of moments"] = "float64"
     facts["key implementation"] = str(jax.config.jax_default_prng_impl)
+    facts["compiled programs"] = str(cache_folder() or "not kept")
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")

@@ -20,7 +20,7 @@ from .problems import AbstractProblem, Truth, mismatch
 from .random import fenced
 
 # Replicates whose mean is the centre of the power sums.
-PILOT = 256
+PILOT = 64
 # The stream that reference runs draw from: never that of a measurement.
 REFERENCE = 2**32 - 2
 
@@ -45,7 +45,7 @@ class Measurement:
     replicates: int
     evaluations: int
     warm_up_steps: int
-    compile_seconds: float
+    compile_seconds: float | None
     run_seconds: float
     work: harness.Work
 

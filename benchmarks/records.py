@@ -83,7 +83,10 @@ FIELDS: dict[str, Field] = {
     "evaluations": Field(int, "calls of the objective by one estimate"),
     "seconds_per_estimate": Field(float, "seconds for one estimate, compilation left out"),
     "batch": Field(int, "replicates computed together when timed"),
-    "compile_seconds": Field(float, "seconds of tracing and compiling the program, which cells of one structure share"),
+    "compile_seconds": Field(
+        float,
+        "seconds of tracing and compiling the program, which cells of one structure share; null if it was found in a cache",
+    ),
     "variance_x_evaluations": Field(float, "variance times evaluations"),
     "variance_x_seconds": Field(float, "variance times seconds_per_estimate"),
     "stream": Field(str, "name of the key stream; estimators that share it saw the same noise"),

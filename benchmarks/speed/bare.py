@@ -2,7 +2,8 @@
 
 A loop of a traced number of trips, on each device; a trip draws a chunk of replicates from `fold_in(key, chunk)`, forms their
 gradients as closed expressions, and adds their sums and sums of squares to float64 accumulators. No estimator, no problem, no automatic
-differentiation, no per-replicate scalars; the bits are those of the fenced generator, because bits cost the same for everybody.
+differentiation, no third and fourth powers, no scalars of each replicate. The random bits, the inverse error function and the sine
+are the suite's own, for they cost the same for everybody.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+from estimators.elementary import cos, erfinv, sin, sum_of_softplus
 
 from ..random import fenced
 
@@ -64,26 +67,99 @@ def bits_leave_one_out(chunk: int) -> Gradients:
     return gradients
 
 
-def cosine_pathwise(chunk: int, cos, sin, normal) -> Gradients:
+def normals(key, shape):
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    return np.float32(np.sqrt(2)) * erfinv(jax.random.uniform(key, shape, jnp.float32, minval=low, maxval=1))
+
+
+def cosine_pathwise(chunk: int) -> Gradients:
     """T2."""
 
     def gradients(key, arrays):
         loc, log_scale = arrays
-        noise = normal(key, (chunk, loc.size))
-        scaled = jnp.exp(log_scale)[None] * noise
+        scaled = jnp.exp(log_scale)[None] * normals(key, (chunk, loc.size))
         slope = -sin(loc[None] + scaled)
         return jnp.concatenate([slope, slope * scaled], axis=1)
 
     return gradients
 
 
-def cosine_score(chunk: int, cos, sin, normal) -> Gradients:
+def cosine_score(chunk: int) -> Gradients:
     """T2."""
 
     def gradients(key, arrays):
         loc, log_scale = arrays
-        noise = normal(key, (chunk, loc.size))
-        f = jnp.sum(cos(loc[None] + jnp.exp(log_scale)[None] * noise), axis=1, keepdims=True)
-        return jnp.concatenate([f * noise / jnp.exp(log_scale)[None], f * (noise**2 - 1)], axis=1)
+        scale, noise = jnp.exp(log_scale)[None], normals(key, (chunk, loc.size))
+        f = jnp.sum(cos(loc[None] + scale * noise), axis=1, keepdims=True)
+        return jnp.concatenate([f * noise / scale, f * (noise**2 - 1)], axis=1)
 
     return gradients
+
+
+def gumbels(key, shape):
+    return -jnp.log(-jnp.log(uniforms(key, shape)))
+
+
+def hard_categories(key, logits, chunk):
+    z = logits[None] + gumbels(key, (chunk, *logits.shape))
+    return (z == jnp.max(z, axis=-1, keepdims=True)).astype(jnp.float32)
+
+
+def categories_gumbel_softmax(chunk: int, temperature: float = 0.5) -> Gradients:
+    """T3."""
+
+    def gradients(key, arrays):
+        logits, weights = arrays
+        y = jax.nn.softmax((logits[None] + gumbels(key, (chunk, *logits.shape))) / temperature)
+        outer = 2 * (jnp.sum(weights[None] * y, axis=(1, 2), keepdims=True) - 0.5) / temperature
+        return (outer * y * (weights[None] - jnp.sum(weights[None] * y, axis=-1, keepdims=True))).reshape(chunk, -1)
+
+    return gradients
+
+
+def categories_straight_through(chunk: int) -> Gradients:
+    """T3."""
+
+    def gradients(key, arrays):
+        logits, weights = arrays
+        hard, p = hard_categories(key, logits, chunk), jax.nn.softmax(logits)
+        outer = 2 * (jnp.sum(weights[None] * hard, axis=(1, 2)) - 0.5)
+        return outer[:, None] * (p * (weights - jnp.sum(p * weights, axis=-1, keepdims=True))).reshape(1, -1)
+
+    return gradients
+
+
+def categories_score(chunk: int) -> Gradients:
+    """T3."""
+
+    def gradients(key, arrays):
+        logits, weights = arrays
+        hard = hard_categories(key, logits, chunk)
+        f = (jnp.sum(weights[None] * hard, axis=(1, 2), keepdims=True) - 0.5) ** 2
+        return (f * (hard - jax.nn.softmax(logits)[None])).reshape(chunk, -1)
+
+    return gradients
+
+
+def autoencoder(antithetic: bool) -> Callable[[int], Gradients]:
+    """T4, one replicate at a time."""
+
+    def gradients(key, arrays):
+        images, centred, weight, bias, decoder_weight, decoder_bias = arrays
+        logits = centred @ weight.T + bias[None]
+        p = jax.nn.sigmoid(logits)
+
+        def f(b):
+            pixels = b @ decoder_weight + decoder_bias[None]
+            return jnp.sum(images * pixels, axis=1) - jax.vmap(sum_of_softplus)(pixels)
+
+        if antithetic:
+            u = uniforms(key, logits.shape)
+            first, second = (u > 1 - p).astype(jnp.float32), (u < p).astype(jnp.float32)
+            slope = (f(first) - f(second))[:, None] / 2 * (first - second) * jax.nn.sigmoid(jnp.abs(logits))
+        else:
+            first, second = (uniforms(key, (2, *logits.shape)) < p[None]).astype(jnp.float32)
+            slope = (f(first) - f(second))[:, None] / 2 * (first - second)
+        return ((slope / len(images)).T @ centred).reshape(1, -1)
+
+    return lambda chunk: gradients

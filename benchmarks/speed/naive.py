@@ -56,6 +56,7 @@ def cosine_score(parameters, key):
 
 
 def weighted_square(z, weights):
+    """T3: the objective."""
     return (jnp.sum(weights * z) - 0.5) ** 2
 
 
@@ -91,11 +92,11 @@ def categories_score(weights):
     return loss
 
 
-def autoencoder(images, centred, weight, bias, decoder_weight, decoder_bias, antithetic: bool):
+def autoencoder(images, centred, bias, decoder_weight, decoder_bias, antithetic: bool):
     """T4: the gradient in the encoder's weight of the mean reconstruction term of a batch, by LOO with two samples or by DisARM."""
 
     def log_likelihood(b):
-        pixels = b @ decoder_weight.T + decoder_bias
+        pixels = b @ decoder_weight + decoder_bias
         return jnp.sum(images * pixels - jax.nn.softplus(pixels), axis=-1)
 
     def loss(weight, key):

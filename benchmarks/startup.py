@@ -1,0 +1,65 @@
+"""What is set before JAX looks at the machine: one CPU device for each core, and a cache of compiled programs on disk.
+
+Replicates are independent, so that a core of its own for each share of them beats cores that help each other inside one operation. The
+cache makes a second run start at once. What a user has set stays: `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS` for devices,
+`JAX_COMPILATION_CACHE_DIR` for another folder, and `SCOREPATH_COMPILE_CACHE=off` for none.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import pooch
+
+SWITCH = "SCOREPATH_COMPILE_CACHE"
+HIT = "/jax/compilation_cache/cache_hits"
+# Programs that compile in less are not worth a file.
+SHORTEST_COMPILE_SECONDS = 0.1
+
+_hits = threading.local()
+
+
+def prepare() -> None:
+    """Set both; to be called before any device is used."""
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", cores())
+    folder = cache_folder()
+    if folder is None:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILE_SECONDS)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept; `None` where they are not."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
+        return None
+    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or pooch.os_cache("scorepath") / "compiled")
+
+
+@contextmanager
+def watch_cache() -> Iterator[list[str]]:
+    """The programs that this thread finds in the cache meanwhile: a compile time that they save is none."""
+    _hits.found = found = []
+    try:
+        yield found
+    finally:
+        _hits.found = None
+
+
+def _note(event: str, **details) -> None:
+    found = getattr(_hits, "found", None)
+    if event == HIT and found is not None:
+        found.append(event)
+
+
+jax.monitoring.register_event_listener(_note)
