@@ -16,7 +16,9 @@ from .baselines import (
     MovingAverageBaseline as MovingAverageBaseline,
     OptimalBaseline as OptimalBaseline,
 )
+from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
+    AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractIntegrable as AbstractIntegrable,
@@ -28,6 +30,7 @@ from .distributions import (
     Normal as Normal,
 )
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature
+from .imle import IMLE as IMLE
 from .measure_valued import MeasureValued as MeasureValued
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
@@ -35,6 +38,7 @@ from .objectives import (
     BlackBox as BlackBox,
 )
 from .pathwise import Pathwise as Pathwise
+from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .relaxed import GumbelSoftmax as GumbelSoftmax

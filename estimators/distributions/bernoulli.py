@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import (
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
-    AbstractRelaxable,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -23,7 +23,7 @@ from .base import (
 )
 
 
-class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Bernoulli(AbstractEnumerable, AbstractAdditivelyPerturbed, AbstractWeaklyDifferentiable):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Bernoulli(logits=[-1.0, 0.5])
@@ -73,6 +73,15 @@ class Bernoulli(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentia
 
     def mean(self) -> Event:
         return jax.nn.sigmoid(self.logits)
+
+    def noise_score(self, noise: Noise) -> Noise:
+        """`2 u - 1` for the uniform `u = sigmoid(noise)`."""
+        return jnp.tanh(noise / 2)
+
+    def switched(self, x: Event) -> Float[Array, "..."]:
+        """Each bit flipped."""
+        bit = jnp.eye(x.size, dtype=x.dtype).reshape(*x.shape, *x.shape)
+        return jnp.abs(jnp.broadcast_to(x, bit.shape) - bit)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Bernoulli", "Bernoulli", "Bernoulli"]:
         """Each bit set to one and to zero in one shared draw of the others, with weight `p (1 - p)`."""

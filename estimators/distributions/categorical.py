@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .base import (
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
-    AbstractRelaxable,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -26,7 +26,7 @@ from .base import (
 )
 
 
-class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferentiable):
+class Categorical(AbstractEnumerable, AbstractAdditivelyPerturbed, AbstractWeaklyDifferentiable):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
 
     >>> dist = Categorical(logits=jnp.zeros((2, 3)))
@@ -82,6 +82,20 @@ class Categorical(AbstractEnumerable, AbstractRelaxable, AbstractWeaklyDifferent
 
     def mean(self) -> Event:
         return jax.nn.softmax(self.logits)
+
+    def noise_score(self, noise: Noise) -> Noise:
+        """`1 - exp(-noise)`, where `exp(-noise)` is a standard exponential variable."""
+        return -jnp.expm1(-noise)
+
+    def switched(self, x: Event) -> Float[Array, "..."]:
+        """Each variable moved to each of its categories, the one that it is at included."""
+        categories = x.shape[-1]
+        variables = x.size // categories
+        shape = (variables, categories, variables, categories)
+        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
+        each = jnp.broadcast_to(jnp.eye(categories, dtype=x.dtype)[None, :, None], shape)
+        events = jnp.where(this, each, jnp.broadcast_to(x.reshape(variables, categories), shape))
+        return events.reshape(*x.shape, *x.shape)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Categorical", "Categorical", "Categorical"]:
         """Each category in turn against a draw from the others, in one shared draw of the other variables.
