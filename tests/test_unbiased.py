@@ -19,6 +19,8 @@ from benchmarks.specs import Spec
 from estimators import ESTIMATORS
 
 KINDS = {"bernoulli-nonseparable": 60_000, "gaussian-quadratic": 200_000}
+# Where the bias of an estimator is looked for that the kinds do not show: there `f` gains less than one per bit, here several.
+ELSEWHERE = {"bernoulli-qubo": 60_000}
 FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
@@ -38,11 +40,14 @@ def summaries(name: str, problems: dict[str, int]) -> dict[str, dict]:
     return found
 
 
-def check(name: str, problems: dict[str, int]) -> None:
-    """The declaration of the estimator against its measurements."""
+def check(name: str, problems: dict[str, int], elsewhere: dict[str, int] | None = None) -> None:
+    """The declaration of the estimator against its measurements; a bias that `problems` do not show is looked for
+    `elsewhere`."""
     found = summaries(name, problems)
     assert found, f"{name} runs on none of these problems"
     if not ESTIMATORS.create(name).unbiased:
+        if min(s["bias_p_value"] for s in found.values()) >= FALSE_ALARM:
+            found.update(summaries(name, elsewhere or {}))
         assert min(s["bias_p_value"] for s in found.values()) < FALSE_ALARM, (
             f"{name} is declared biased and found so nowhere"
         )
@@ -59,7 +64,7 @@ def check(name: str, problems: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_declarations_hold_on_every_kind_of_problem(name):
     with jax.enable_x64(False):
-        check(name, KINDS)
+        check(name, KINDS, ELSEWHERE)
 
 
 @pytest.mark.slow
