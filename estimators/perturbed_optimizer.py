@@ -30,7 +30,7 @@ from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_positive
 
-Draws = Float[Array, "samples ..."]
+Noises = Float[Array, "samples ..."]
 
 NOISES = ("gumbel", "gaussian")
 BASELINES = ("leave-one-out", "unperturbed", "none")
@@ -92,21 +92,19 @@ class PerturbedArgmax(AbstractStatelessEstimator):
             )
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
-        noises, scores = self._noises(key, dist)
+        noises = self._noises(key, dist)
+        scores = dist.noise_score(noises) if self.noise == "gumbel" else noises
         sigma = self.sigma.astype(noises.dtype)
         logits, pullback = jax.vjp(lambda d: d.perturb(jnp.zeros_like(noises[0])), dist)
-        values = jax.vmap(lambda noise: f(dist.harden(dist.perturb(sigma * noise))))(noises)
+        values = jax.vmap(lambda noise: f(dist.harden(logits + sigma * noise)))(noises)
         weights = self._weights(values, dist.harden(logits), f)
         return pullback(jnp.tensordot(weights.astype(scores.dtype), scores, axes=1) / sigma)[0]
 
-    def _noises(self, key: PRNGKey, dist: AbstractAdditivelyPerturbed) -> tuple[Draws, Draws]:
-        """Independent noises, and the score of each."""
+    def _noises(self, key: PRNGKey, dist: AbstractAdditivelyPerturbed) -> Noises:
         keys = jax.random.split(key, self.num_samples)
         if self.noise == "gumbel":
-            noises = jax.vmap(dist.noise)(keys)
-            return noises, dist.noise_score(noises)
-        noises = jax.vmap(lambda key: jax.random.normal(key, dist.event_shape, precision(dist)))(keys)
-        return noises, noises
+            return jax.vmap(dist.noise)(keys)
+        return jax.vmap(lambda key: jax.random.normal(key, dist.event_shape, precision(dist)))(keys)
 
     def _weights(self, values: Float[Array, "samples"], mode: Event, f: Objective) -> Float[Array, "samples"]:
         """What each score is weighted by: the value less its baseline, over the number of samples."""
