@@ -5,7 +5,10 @@
 
 from . import (
     categorical as categorical,
+    chains as chains,
     gaussian as gaussian,
+    separable as separable,
+    tied as tied,
     toys as toys,
     vae as vae,
 )
