@@ -20,7 +20,9 @@ from .baselines import (
 )
 from .bitflip import BitFlip1 as BitFlip1
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
+from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
+    AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
@@ -55,6 +57,7 @@ from .fixed_baselines import (
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
+from .imle import IMLE as IMLE
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
@@ -66,6 +69,7 @@ from .objectives import (
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .pathwise import Pathwise as Pathwise
+from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax

@@ -29,3 +29,16 @@ def require_at_least(estimator: eqx.Module, name: str, least: int) -> None:
     value = getattr(estimator, name)
     if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) >= least):
         raise ValueError(f"`{type(estimator).__name__}` needs `{name} >= {least}`, got {value}.")
+
+
+def require_nonzero(estimator: eqx.Module, name: str) -> None:
+    """Raise `ValueError` if the hyper-parameter `name` of `estimator` is zero; a value that is traced passes.
+
+    >>> from estimators import DirectLossMinimization
+    >>> require_nonzero(DirectLossMinimization(epsilon=-1.0), "epsilon")
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, jax.core.Tracer) and np.any(np.asarray(value) == 0):
+        raise ValueError(
+            f"`{type(estimator).__name__}` needs `{name} != 0`, got {value}; give a number of either sign."
+        )

@@ -24,11 +24,23 @@ KINDS = {
     "categorical-quadratic": 60_000,
     "gaussian-quadratic": 200_000,
 }
-FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name != "bernoulli-separable"}
-# What is exact for quadratics is found biased here; the rest is not asked.
-BEYOND_QUADRATICS = {"categorical-vae": 10_000}
 # For an estimator that asks of `f` what none of those has, the integrand of an evidence bound.
 STRUCTURED = {"bernoulli-vae:kl=sampled,batch=2": 60_000}
+# Where a bias is looked for that those do not show: larger gains, and an `f` that is no quadratic.
+ELSEWHERE = {"bernoulli-qubo": 60_000, "categorical-vae": 10_000}
+# In so many dimensions a bias in one coordinate drowns in the noise of all the others.
+LARGE = (
+    "bernoulli-chain",
+    "bernoulli-chain-weight",
+    "bernoulli-separable",
+    "bernoulli-targets",
+    "categorical-chain",
+    "categorical-chain-weight",
+    "categorical-embedding",
+    "categorical-polynomial",
+    "linear-vae",
+)
+FAMILIES = {name: 60_000 if name.endswith("-vae") else 200_000 for name in PROBLEMS if name not in LARGE}
 FALSE_ALARM = 1e-6
 # Straight-through has no bias where the objective is affine, and no others are exempt: each is found biased somewhere below.
 DRAWN = [name for name in ESTIMATORS if name not in ("enumeration", "quadrature")]
@@ -56,13 +68,15 @@ def check(name: str, problems: dict[str, int]) -> None:
     """The declaration of the estimator against its measurements."""
     found = summaries(name, problems) or summaries(name, STRUCTURED)
     if not ESTIMATORS.create(name).unbiased:
-        seen = biased(found) or biased(summaries(name, BEYOND_QUADRATICS))
+        seen = biased(found) or any(biased(summaries(name, {more: n})) for more, n in ELSEWHERE.items())
         assert seen, f"{name} is declared biased and found so nowhere"
         return
     assert found, f"{name} runs on none of these problems"
     for problem, s in found.items():
         size = math.sqrt(s["variance"] + s["truth_norm"] ** 2)
         powerful = s["min_detectable_bias"] <= max(0.1 * s["truth_norm"], 0.02 * size)
+        # Tails so heavy that no coordinate can be judged are no evidence of anything, and say so.
+        assert s["tested_dim"] > 0 or s["heavy_tailed"], f"{name} on {problem}: nothing was tested"
         assert powerful, (
             f"{name} on {problem}: underpowered, would miss {s['min_detectable_bias']:.3g} of {s['truth_norm']:.3g}"
         )

@@ -5,8 +5,11 @@
 
 from . import (
     categorical as categorical,
+    chains as chains,
     counting as counting,
     gaussian as gaussian,
+    separable as separable,
+    tied as tied,
     toys as toys,
     vae as vae,
     wide as wide,

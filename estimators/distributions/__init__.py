@@ -1,6 +1,7 @@
 """Distributions: one family a file, the capabilities they may have in `base`."""
 
 from .base import (
+    AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,

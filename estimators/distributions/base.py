@@ -192,6 +192,24 @@ class AbstractLatentDensity(AbstractRelaxable):
         """The log-density of `z = perturb(noise(key))`, differentiable in the leaves at fixed `z`."""
 
 
+class AbstractAdditivelyPerturbed(AbstractRelaxable):
+    """The perturbed logits are logits plus independent noise, and the event is the one that they favour.
+
+    `perturb(noise)` is `perturb(0) + noise`, each entry of the noise has one density, positive on the whole line, and
+    `harden(z)` maximises `<z, x>` over the events `x`: a linear programme. So another noise may be added to the logits,
+    and a slope may be added to `z` to see where the event moves.
+    """
+
+    @abstractmethod
+    def noise_score(self, noise: Noise) -> Noise:
+        """Minus the derivative of the log-density of the noise, entry by entry; its mean is zero."""
+
+    @abstractmethod
+    def switched(self, x: Event) -> Float[Array, "..."]:
+        """For every entry of an event (the leading axes), `x` with that entry switched and the other variables left
+        alone."""
+
+
 class AbstractWeaklyDifferentiable(AbstractDistribution):
     """The derivative of the law along each parameter is a weighted difference of two laws.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import (
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -28,6 +29,7 @@ from .coordinates import replaced
 
 
 class Bernoulli(
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -99,6 +101,15 @@ class Bernoulli(
 
     def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
         return u * v
+
+    def noise_score(self, noise: Noise) -> Noise:
+        """`2 u - 1` for the uniform `u = sigmoid(noise)`."""
+        return jnp.tanh(noise / 2)
+
+    def switched(self, x: Event) -> Float[Array, "..."]:
+        """Each bit flipped."""
+        bit = jnp.eye(x.size, dtype=x.dtype).reshape(*x.shape, *x.shape)
+        return jnp.abs(jnp.broadcast_to(x, bit.shape) - bit)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Bernoulli", "Bernoulli", "Bernoulli"]:
         """Each bit set to one and to zero in one shared draw of the others, with weight `p (1 - p)`."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .base import (
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -31,6 +32,7 @@ from .coordinates import replaced
 
 
 class Categorical(
+    AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -111,6 +113,20 @@ class Categorical(
 
     def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
         return jnp.sum(u * v, axis=-1, keepdims=True)
+
+    def noise_score(self, noise: Noise) -> Noise:
+        """`1 - exp(-noise)`, where `exp(-noise)` is a standard exponential variable."""
+        return -jnp.expm1(-noise)
+
+    def switched(self, x: Event) -> Float[Array, "..."]:
+        """Each variable moved to each of its categories, the one that it is at included."""
+        categories = x.shape[-1]
+        variables = x.size // categories
+        shape = (variables, categories, variables, categories)
+        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
+        each = jnp.broadcast_to(jnp.eye(categories, dtype=x.dtype)[None, :, None], shape)
+        events = jnp.where(this, each, jnp.broadcast_to(x.reshape(variables, categories), shape))
+        return events.reshape(*x.shape, *x.shape)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Categorical", "Categorical", "Categorical"]:
         """Each category in turn against a draw from the others, in one shared draw of the other variables.
