@@ -196,7 +196,7 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
             return f"`{name}` needs {_words(capability)} distribution, and `{type(dist).__name__}` is not one."
     evaluations = estimator.evaluations(dist)
     if evaluations > MOST_EVALUATIONS:
-        return f"`{name}` would evaluate the objective {evaluations:.3g} times for one estimate; the limit is {MOST_EVALUATIONS}."
+        return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
     if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
         return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
     return None

@@ -174,7 +174,7 @@ def bernoulli_rare(logit: Number = -4.0) -> Expectation:
 
 
 @PROBLEMS.register("bernoulli-separable")
-def bernoulli_separable(dimension: int = 200, target: Number = 0.499, power: Number = 2.0) -> Expectation:
+def bernoulli_separable(dimension: int = 200, target: Number = 0.499, power: Number = 2) -> Expectation:
     """Many variables and `f(b) = 1/D sum_i |b_i - target|^power`, at logits from -1.5 to 1.
 
     What one bit does is drowned in the noise of the others unless the estimator sees that `f` is a sum. Power 2 is the

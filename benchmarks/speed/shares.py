@@ -61,11 +61,13 @@ def loop(stage: Callable, chunk: int) -> Callable[[int], object]:
     return lambda seed: jax.block_until_ready(run(fenced(jax.random.key(seed))))
 
 
-def whole(task: Task, program: harness.Program) -> Callable[[int], object]:
-    """The harness's program on one span."""
+def whole(task: Task, program: harness.Program, trips: int = TRIPS) -> Callable[[int], object]:
+    """The harness's program on a span of so many trips for each device."""
     arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
-    zeros, span = np.zeros(program.work.size, np.float32), [(0, program.work.chunk * TRIPS)]
-    return lambda seed: list(harness.run(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, span))
+    zeros, spans = np.zeros(program.work.size, np.float32), [(0, program.work.chunk * trips)]
+    return lambda seed: list(
+        harness.run(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, spans * len(program.work.devices))
+    )
 
 
 def main() -> None:

@@ -144,7 +144,7 @@ def test_closed_form_on_a_normal_by_quadrature(step):
     @jax.vmap
     def estimates(noise):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax.random, "normal", lambda key, shape, dtype: noise)
+            patch.setattr(Normal, "noise", lambda self, key: noise)
             return FiniteDifference(step).gradient(jax.random.key(0), dist, lambda x: jnp.sum((x - k) ** 2))
 
     grads = estimates(noise)

@@ -157,7 +157,7 @@ def test_closed_forms_on_a_normal_by_quadrature(monkeypatch, k, sigma):
         monkeypatch.setattr(jax.random, "rayleigh", lambda key, scale, shape, dtype: scale * radius)
         monkeypatch.setattr(jax.random, "maxwell", lambda key, shape, dtype: jnp.full(shape, radius))
         monkeypatch.setattr(jax.random, "rademacher", lambda key, shape, dtype: jnp.full(shape, sign))
-        monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, u))
+        monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype, **bounds: jnp.full(shape, u))
         return MeasureValued().gradient(jax.random.key(0), dist, lambda x: jnp.sum((x - k) ** 2))
 
     (index, sign, u), (_, of_sign, of_u) = (

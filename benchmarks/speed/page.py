@@ -1,0 +1,148 @@
+"""The page: what the measurements say, as Markdown tables. Reads JSON, imports no JAX."""
+
+from collections.abc import Mapping
+
+from ..typesetting import Table
+
+
+def render(measured: Mapping[str, dict], machine: Mapping[str, str]) -> str:
+    """`README.md` of the folder of results, from what each part printed."""
+    writers = {
+        "throughput": throughput,
+        "growth": growth,
+        "compiling": compiling,
+        "shares": shares,
+        "scaling": scaling,
+        "processes": processes,
+    }
+    facts = "\n".join(f"- {name}: {text}" for name, text in machine.items())
+    parts = [writers[name](content) for name, content in measured.items() if name in writers]
+    head = (
+        "# Speed\n\nMade by `python -m benchmarks.speed`. Rates drift with the machine and what else runs on it: read ratios, "
+        "which are of medians of rounds taken in turns in one process.\n\n"
+    )
+    return head + facts + "\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _table(name: str, caption: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return f"## {name}\n\n{caption}\n\n{Table(name, '', columns, rows).to_markdown()}".rstrip()
+
+
+def throughput(content: dict) -> str:
+    """Rates, and the suite's as a multiple of every other."""
+    rows = []
+    for row in content["rows"]:
+        rates = {name: cell["rate"] for name, cell in row.items() if name != "task"}
+        batches = [rate for name, rate in rates.items() if name.startswith("naive,")]
+        torch = [rate for name, rate in rates.items() if name.startswith("PyTorch")]
+        suite, hand, naive = rates["suite"], rates["by hand"], rates["naive"]
+        rows.append(
+            (
+                row["task"],
+                *(f"{rate:,.0f}" for rate in (naive, max(batches), hand, suite)),
+                f"{suite / naive:.1f}×",
+                f"{suite / max([naive, *batches]):.1f}×",
+                f"{suite / max(torch):.1f}×" if torch else "–",
+                f"{100 * suite / hand:.0f} %",
+            )
+        )
+    columns = ("task", "naive /s", "naive, best batch /s", "by hand /s", "suite /s")
+    ratios = ("suite / naive", "suite / best batch", "suite / PyTorch", "suite / by hand")
+    caption = (
+        f"Replicates a second on {content['devices']} CPU devices. *Naive* keeps all gradients of one `jit(vmap(grad))` and takes NumPy's "
+        "moments, over all keys at once or at the fastest of three batches; *by hand* is a streaming loop of closed expressions that "
+        "adds up first and second powers only; *PyTorch* is batched by hand at the faster of two batches. The suite's time is that of "
+        "`measure`: four powers, the scalars of each replicate, and merging on the host are in it."
+    )
+    return _table("Throughput", caption, (*columns, *ratios), rows)
+
+
+def growth(content: dict) -> str:
+    """Memory and time against the number of replicates."""
+    rows = [
+        (
+            f"{row['replicates']:,}",
+            f"{row['seconds']:.2f}",
+            f"{1e6 * row['seconds'] / row['replicates']:.2f}",
+            f"{row['megabytes']:.0f}",
+            f"{row['megabytes_at_rest']:.0f}",
+        )
+        for row in content["rows"]
+    ]
+    caption = (
+        "T1, each in a process of its own. Memory is the largest resident set while the cell runs, above what the process held once its "
+        "program was compiled."
+    )
+    columns = ("replicates", "seconds", "µs a replicate", "MB more", "MB at rest")
+    return _table("Memory and time", caption, columns, rows)
+
+
+def compiling(content: dict) -> str:
+    """Wall time of a suite, cold, warm and naive."""
+    naive, compiled = content["naive"], content["compile_seconds"]
+    rows = [
+        ("one naive `jit` for each cell", f"{naive['scaled']:.0f}", "1"),
+        ("`scorepath run`, no cache", f"{content['cold']:.0f}", f"{content['cold'] / naive['scaled']:.3f}"),
+        ("`scorepath run`, same cache", f"{content['warm']:.0f}", f"{content['warm'] / naive['scaled']:.3f}"),
+    ]
+    caption = (
+        f"The suite `{content['suite']}`, {naive['cells']} cells that fit, compilation and measurement together. The "
+        f"naive way was timed on {naive['timed']} of the cells ({naive['seconds']:.0f} s) and scaled to all. Cold, the cells share "
+        f"{content['programs']} programs, median compile time {compiled['median']:.2f} s, {compiled['sum']:.0f} s together, on as many "
+        f"threads as cores; warm, {content['compiled_when_warm']} were compiled anew."
+    )
+    return _table("Compile time", caption, ("way", "seconds", "of naive"), rows)
+
+
+def shares(content: dict) -> str:
+    """Where the time goes, stage by stage."""
+    stages = list(content["rows"][0]["microseconds"])
+    rows = []
+    for row in content["rows"]:
+        times = [row["microseconds"][stage] for stage in stages]
+        steps = [times[0], *(max(b - a, 0) for a, b in zip(times, times[1:], strict=False))]
+        rows.append((row["task"], f"{times[-1]:.2f}", *(f"{100 * step / times[-1]:.0f} %" for step in steps)))
+    caption = (
+        "Microseconds of one replicate on one device, and what each stage adds: programs that stop after a stage, timed in turns. A stage "
+        "that costs less than the noise of that difference is 0 %."
+    )
+    return _table("Where the time goes", caption, ("task", "µs", *stages), rows)
+
+
+def scaling(content: dict) -> str:
+    """Weak scaling over forced devices, and what it says of many."""
+    first = content["rows"][0]
+    rows = [
+        (
+            str(row["devices"]),
+            f"{row['rate']:,.0f}",
+            f"{row['rate'] / first['rate']:.2f}",
+            f"{1e6 * row['seconds_of_a_small_call']:.0f}",
+        )
+        for row in content["rows"]
+    ]
+    seconds = first["replicates_of_a_call_and_device"] / first["rate"]
+    kilobytes = first["bytes_of_a_call_and_device"] / 1024
+    many = 1000 * first["bytes_of_a_call_and_device"] / seconds / 1e9
+    text = (
+        "T1, a million replicates for each device; forced devices share the cores of this machine. The last column is a call of one "
+        "chunk on each device: dispatch, and the way back."
+    )
+    closing = (
+        f"\n\n**At a thousand devices.** A call computes {first['replicates_of_a_call_and_device']:,} replicates on a device in "
+        f"{seconds:.3f} s at the rate of one device here, and hands {kilobytes:.0f} kB to its host. Devices exchange nothing while they "
+        f"compute. A thousand devices on one host would hand it {many:.1f} GB a second, more than a thread can merge: so devices belong to "
+        "processes, each merges its own, and only the sums (independent of the number of replicates) cross the network, once a cell. What "
+        "remains serial is the merge of those sums, a vector for each process, and the compilation, which every process makes or "
+        "finds in a shared cache."
+    )
+    columns = ("devices", "replicates /s", "of one device", "µs of a small call")
+    return _table("Devices", text, columns, rows) + closing
+
+
+def processes(content: dict) -> str:
+    """Scaling over processes."""
+    first = content["rows"][0]
+    rows = [(str(r["processes"]), f"{r['rate']:,.0f}", f"{r['rate'] / first['rate']:.2f}") for r in content["rows"]]
+    caption = "T1 over processes of one device each that talk on loopback; start-up is not in it."
+    return _table("Processes", caption, ("processes", "replicates /s", "of one process"), rows)

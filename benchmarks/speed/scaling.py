@@ -1,0 +1,58 @@
+"""Weak scaling: T1 with as many replicates for each device as for one, on forced CPU devices, and the cost of a call.
+
+Forced devices are threads of one machine: beyond its cores nothing can be gained, and what is lost there is the price of having many
+devices. The cost of a call tells what a thousand devices would do: each makes its spans alone, and what they send to the host is the
+same for any number of replicates.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+PER_DEVICE = 1_000_000
+DEVICES = (1, 2, 4)
+
+
+def one() -> dict:
+    """The rate of T1 on the devices that there are, and what one call costs and sends."""
+    import jax
+
+    from ..startup import prepare
+
+    prepare()
+    from .. import harness
+    from ..random import fenced
+    from .clock import take_turns
+    from .shares import whole
+    from .tasks import bits
+    from .throughput import suite
+
+    devices = len(jax.local_devices())
+    task = bits()._replace(replicates=PER_DEVICE * devices)
+    rates = take_turns({"suite": (suite(task), task.replicates)}, rounds=3)
+    program = harness.compiled(task.estimator, None, task.problem, fenced(jax.random.key(0)))
+    empty = take_turns({"call": (whole(task, program, trips=1), 1)}, rounds=9)["call"]
+    sizes = program.work.order * program.work.size * 8 + program.capacity * len(program.work.sizes) * 3 * 4
+    return {
+        "devices": devices,
+        "rate": rates["suite"]["rate"],
+        "seconds_of_a_small_call": 1 / empty["rate"],
+        "bytes_of_a_call_and_device": sizes,
+        "replicates_of_a_call_and_device": program.capacity,
+    }
+
+
+def main() -> None:
+    rows = []
+    for devices in DEVICES:
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+        command = [sys.executable, "-m", "benchmarks.speed.scaling", "one"]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        rows.append(json.loads(output))
+        print(rows[-1], file=sys.stderr, flush=True)
+    print(json.dumps({"rows": rows}))
+
+
+if __name__ == "__main__":
+    print(json.dumps(one())) if sys.argv[1:] == ["one"] else main()
