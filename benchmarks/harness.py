@@ -37,6 +37,10 @@ TRIPS_PER_CALL = 256
 # Replicates computed together: arrays of about this many numbers stay in a core's cache.
 CHUNK_NUMBERS = 2**17
 LARGEST_CHUNK = 1024
+# On an accelerator a chunk is as large as its memory allows, a number for so many bytes of it; unknown, it has this.
+MEMORY_SHARE = 256
+SMALLEST_MEMORY = 2**32
+LARGEST_ACCELERATOR_CHUNK = 2**16
 # Replicates whose powers are added up in the precision of the estimates; the rest of the sum is made in float64.
 GROUP = 32
 # Beyond this many coordinates the third and fourth powers of each would cost more than the estimates.
@@ -202,26 +206,38 @@ def compiled(
     """The program for this structure of estimator, state and problem, compiled on first use. Of `state` only the shapes
     matter."""
     check_key(key)
-    arrays, static = eqx.partition((estimator, state, problem), _is_arraylike)
+    arrays, static = eqx.partition((estimator, state, problem), is_arraylike)
     devices = tuple(devices or jax.local_devices())
 
     def build() -> Program:
         started = time.perf_counter()
-        shapes = gradient_shape(estimator, state, problem)
-        work = Work(
-            shapes=shapes,
-            deterministic=is_deterministic(estimator, state, problem),
-            chunk=chunk or default_chunk(estimator, problem, shapes),
-            devices=devices,
-            order=4 if sum(shape.size for shape in jax.tree.leaves(shapes)) <= MOST_FOURTH_POWERS else 2,
-            x64=double_precision(),
-        )
+        work = work_of(estimator, state, problem, devices, chunk)
         with jax.enable_x64(True), watch_cache() as found:
             function, arguments = traceable(arrays, static, key, work)
             executable = function.lower(*arguments).compile(compiler_options=compiler_options(devices))
         return Program(executable, work, None if found else time.perf_counter() - started)
 
     return _once((chunk, devices, *_structure(static, (arrays, key))), build)
+
+
+def work_of(
+    estimator: AbstractEstimator,
+    state: PyTree,
+    problem: AbstractProblem,
+    devices: tuple[jax.Device, ...],
+    chunk: int | None = None,
+) -> Work:
+    """The shape of the work of this pair."""
+    shapes = gradient_shape(estimator, state, problem)
+    size = sum(shape.size for shape in jax.tree.leaves(shapes))
+    return Work(
+        shapes=shapes,
+        deterministic=is_deterministic(estimator, state, problem),
+        chunk=chunk or default_chunk(estimator, problem, shapes, devices[0]),
+        devices=devices,
+        order=4 if size <= MOST_FOURTH_POWERS else 2,
+        x64=double_precision(),
+    )
 
 
 def compiler_options(devices: tuple[jax.Device, ...]) -> dict[str, int] | None:
@@ -248,7 +264,8 @@ def _structure(static: PyTree, arrays: PyTree) -> tuple:
     return treedef, tuple(leaves), kinds, double_precision()
 
 
-def _is_arraylike(leaf) -> bool:
+def is_arraylike(leaf) -> bool:
+    """Whether a leaf is an array or the shape of one: what a program takes as an argument."""
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
@@ -257,7 +274,7 @@ def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: Abstrac
     return eqx.filter_eval_shape(lambda *a: single(*a)[0], estimator, state, problem, jax.random.key(0))
 
 
-def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree) -> int:
+def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree, device: jax.Device) -> int:
     """How many replicates to compute together: a power of two, fewer for wide gradients, for many evaluations of `f` and
     for a long list of events."""
     dist, _ = problem.example()
@@ -266,7 +283,16 @@ def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes
     numbers += estimator.evaluations(dist) * math.prod(dist.event_shape) // 4
     if AbstractEnumerable in estimator.requires:
         numbers += dist.support_size
-    return int(np.clip(2 ** int(np.log2(max(CHUNK_NUMBERS / numbers, 1))), 1, LARGEST_CHUNK))
+    most, largest = chunk_limits(device.platform, (device.memory_stats() or {}).get("bytes_limit"))
+    return int(np.clip(2 ** int(np.log2(max(most / numbers, 1))), 1, largest))
+
+
+def chunk_limits(platform: str, memory: int | None) -> tuple[int, int]:
+    """How many numbers and how many replicates a chunk may hold: what stays in the cache of a core, or a share of the
+    `memory` of an accelerator, in bytes, that leaves room for what lies between key and gradient."""
+    if platform == "cpu":
+        return CHUNK_NUMBERS, LARGEST_CHUNK
+    return max((memory or SMALLEST_MEMORY) // MEMORY_SHARE, CHUNK_NUMBERS), LARGEST_ACCELERATOR_CHUNK
 
 
 def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, tuple]:

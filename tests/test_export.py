@@ -1,0 +1,64 @@
+"""Every program lowers for accelerators from here, so that a slip that only another platform shows is seen without it."""
+
+import equinox as eqx
+import jax
+import pytest
+from jax import export
+
+from benchmarks import harness
+from benchmarks.problems import PROBLEMS, mismatch
+from benchmarks.random import fenced
+from benchmarks.specs import Spec
+from estimators import ESTIMATORS
+
+# One problem of each kind; an estimator is lowered on the first that it can run on, and under `-m slow` on all of them.
+KINDS = (
+    "bernoulli-nonseparable",
+    "categorical-nonseparable",
+    "gaussian-cosine",
+    "poisson-nonseparable",
+    "geometric-nonseparable",
+    "binomial-nonseparable",
+    "bernoulli-vae:kl=sampled,batch=2",
+    "gaussian-vae:batch=2",
+    "categorical-vae:batch=2",
+)
+
+
+def pairs(name):
+    """The problems of `KINDS` that the estimator can run on."""
+    found = [spec for spec in KINDS if mismatch(ESTIMATORS.create(name), Spec.parse(spec).create(PROBLEMS)) is None]
+    return [(name, spec) for spec in found]
+
+
+def check(name, spec):
+    """The program of the harness, whole, for CUDA and TPU, in the precision of the command line."""
+    with jax.enable_x64(False):
+        estimator, problem = ESTIMATORS.create(name), Spec.parse(spec).create(PROBLEMS)
+        state = harness.state_shape(estimator, problem)
+        arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
+        key = fenced(jax.random.key(0))
+        work = harness.work_of(estimator, state, problem, tuple(jax.local_devices()[:1]), chunk=4)
+        with jax.enable_x64(True):
+            function, arguments = harness.traceable(arrays, static, key, work)
+            lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
+        assert lowered.platforms == ("cuda", "tpu")
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_every_estimator_lowers_for_accelerators(name):
+    check(*pairs(name)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_every_pair_lowers_for_accelerators(name):
+    for pair in pairs(name):
+        check(*pair)
+
+
+def test_a_chunk_is_sized_from_the_memory_of_an_accelerator():
+    """With eighty gigabytes it may hold as many numbers as a share of them allows, and with an unknown amount a modest number."""
+    assert harness.chunk_limits("gpu", 80 * 2**30)[0] == 80 * 2**30 // harness.MEMORY_SHARE
+    assert harness.chunk_limits("gpu", None)[0] == harness.SMALLEST_MEMORY // harness.MEMORY_SHARE
+    assert harness.chunk_limits("cpu", None)[0] == harness.CHUNK_NUMBERS

@@ -1,0 +1,79 @@
+"""Hoisting changes where things are computed, and nothing of what is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.hoisting import hoisted
+
+WEIGHTS = jnp.arange(1.0, 4.0)
+
+
+def primitives(function, *arguments):
+    """The names of the primitives that a call binds, those inside of calls included."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            yield equation.primitive.name
+            for value in equation.params.values():
+                if hasattr(value, "jaxpr"):
+                    yield from names(value.jaxpr)
+
+    return set(names(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+def estimate(x):
+    """A part that depends on the argument, inside of a call, and a part that does not, inside of the same."""
+
+    @jax.jit
+    def mixed(x, w):
+        return x * jnp.exp(w), jnp.sum(jnp.tanh(w))
+
+    scaled, constant = mixed(x, WEIGHTS)
+    return {"sum": jnp.sum(scaled) + constant, "constant": constant, "argument": x}
+
+
+def test_the_same_values_under_jit_and_vmap():
+    xs = jnp.linspace(-1.0, 1.0, 5)
+    remaining = hoisted(estimate, xs[0])
+    for transform in (lambda f: f, jax.jit):
+        found, expected = transform(jax.vmap(remaining))(xs), jax.vmap(estimate)(xs)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), found, expected)
+
+
+def test_what_does_not_depend_on_the_argument_is_gone():
+    """`exp` and `tanh` of the weights are computed before; a product with the argument is not."""
+    left = primitives(hoisted(estimate, jnp.zeros(())), 1.0)
+    assert {"exp", "tanh"} <= primitives(estimate, 1.0)
+    assert "mul" in left and not {"exp", "tanh"} & left
+
+
+def test_inside_of_a_trace_and_with_random_keys():
+    """As the harness uses it: the constants are tracers, the argument an index that is folded into a key."""
+
+    @jax.jit
+    def program(key, scale):
+        remaining = hoisted(
+            lambda i: jnp.exp(scale) * jax.random.normal(jax.random.fold_in(key, i), (2,)), jnp.zeros((), jnp.uint32)
+        )
+        return jax.vmap(remaining)(jnp.arange(3, dtype=jnp.uint32))
+
+    found = program(jax.random.key(0), 0.5)
+    draws = [jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (2,)) for i in range(3)]
+    np.testing.assert_allclose(found, np.exp(0.5) * np.stack(draws), rtol=1e-14)
+
+
+def test_effects_stay():
+    """A call-back fires for every call, though it reads nothing of the argument."""
+    fired = []
+
+    def noisy(x):
+        jax.debug.callback(lambda: fired.append(1))
+        return x
+
+    remaining = hoisted(noisy, jnp.zeros(()))
+    for x in (1.0, 2.0):
+        jax.jit(remaining)(x)
+    jax.effects_barrier()
+    assert len(fired) == 2
