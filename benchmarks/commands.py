@@ -41,7 +41,7 @@ def _description(registry, name: str) -> str:
 def list_names(arguments) -> int:
     """Names with one line each."""
     registry = _registries(arguments.plugin)[arguments.what]
-    rows = [{"name": name, "description": _description(registry, name)} for name in registry]
+    rows = [{"name": name, "description": _description(registry, name)} for name in sorted(registry)]
     if arguments.json:
         for row in rows:
             print(json.dumps(row))

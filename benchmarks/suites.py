@@ -19,6 +19,29 @@ DISCRETE = (
 BINARY = f"{DISCRETE},arm,disarm"
 TEMPERATURES = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
 CONTINUOUS = "score-function,moving-average-baseline,optimal-baseline,leave-one-out,leave-one-out:num_samples=4,measure-valued,pathwise"
+# What the `discrete` suite measures: of any discrete variable, of bits alone, of categories alone, of counts.
+SCORES = (
+    "score-function,constant-baseline,exact-mean-baseline,moving-average-baseline,learned-baseline,optimal-baseline,"
+    "two-sample-baseline,self-critical,leave-one-out,leave-one-out:num_samples=4,estimated-coefficient,"
+    "group-normalized-advantage,stratified-score-function,systematic-score-function"
+)
+CONTROLS = "muprop,simple-muprop,rebar,dynamic-rebar,relax,dlax,double-cv"
+STRUCTURES = (
+    "go,local-expectation,measure-valued,stochastic-triples,sum-and-sample,stochastic-sum-and-sample,unordered-set,"
+    "reinforce-without-replacement,normalized-reinforce-without-replacement,finite-difference"
+)
+RELAXED = (
+    "direct-loss,imle,perturbed-argmax,gumbel-softmax,gumbel-rao,straight-through,tempered-straight-through,"
+    "straight-through-gumbel-softmax,darn,zgr,reinmax"
+)
+BITS = "ar,arm,disarm,arms-d,arms-n,bitflip-1,rodeo,identity-straight-through,slope-annealed-straight-through"
+CATEGORIES = (
+    "ars,arsm,carms-i,carms-sb,disarm-sb,disarm-tree,gumbel-sparsemax,gumbel-entmax,gapped-straight-through,"
+    "gapped-straight-through-p,optimal-straight-through"
+)
+COUNTS = (
+    "score-function,leave-one-out,leave-one-out:num_samples=4,measure-valued,go,stochastic-triples,finite-difference"
+)
 FIXED = "score-function,leave-one-out,arm,disarm,gumbel-softmax,straight-through,straight-through-gumbel-softmax"
 
 
@@ -134,7 +157,49 @@ def vae() -> Suite:
     )
 
 
+@SUITES.register("discrete")
+def discrete() -> Suite:
+    """Every estimator for discrete variables, on bits, categories and counts, and along what papers turn."""
+    every = f"{SCORES},{CONTROLS},{STRUCTURES},{RELAXED}"
+    relaxations = (
+        "gumbel-softmax",
+        "straight-through-gumbel-softmax",
+        "gumbel-rao",
+        "gumbel-sparsemax",
+        "gumbel-entmax",
+        "gapped-straight-through",
+    )
+    temperatures = ",".join(grid(name, "temperature", TEMPERATURES) for name in relaxations)
+    samples = [2, 3, 4, 6, 8]
+    on_bits = ",".join(
+        grid(name, "num_samples", samples) for name in ("leave-one-out", "arms-d", "arms-n", "unordered-set")
+    )
+    on_categories = ",".join(
+        grid(name, "num_samples", samples) for name in ("leave-one-out", "carms-i", "carms-sb", "unordered-set")
+    )
+    pairs = ",".join(grid(name, "num_pairs", [1, 2, 3, 4]) for name in ("arm", "disarm"))
+    counting = ",".join(f"{family}-nonseparable" for family in ("poisson", "geometric", "binomial"))
+    return Suite(
+        "discrete",
+        "Every estimator for discrete variables, on bits, categories and counts, and along temperature, samples and pairs.",
+        (
+            block(f"{every},{BITS}", "bernoulli-nonseparable,bernoulli-qubo", 20_000),
+            block(
+                f"{every},{CATEGORIES}",
+                "categorical-nonseparable,categorical-quadratic:dimension=8,categorical-nonseparable:skew=3",
+                20_000,
+            ),
+            block(COUNTS, counting, 20_000),
+            block(temperatures, "categorical-nonseparable", 20_000),
+            block(on_bits, "bernoulli-nonseparable", 20_000),
+            block(pairs, "bernoulli-nonseparable", 20_000),
+            block(on_categories, "categorical-nonseparable", 20_000),
+        ),
+    )
+
+
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""
-    return Suite("paper", "The suites `toys` and `vae` together.", (*toys().blocks, *vae().blocks))
+    blocks = (*toys().blocks, *discrete().blocks, *vae().blocks)
+    return Suite("paper", "The suites `toys`, `discrete` and `vae` together.", blocks)
