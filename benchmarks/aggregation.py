@@ -76,7 +76,7 @@ def _strata(rows: pd.DataFrame) -> list[list[int]]:
     return list(strata.values())
 
 
-def geometric_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."]:
+def geometric_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."] | np.floating:
     """The geometric mean of the ratios whose binary logarithms are `scores`.
 
     >>> float(geometric_mean(np.array([-1.0, 0.0, 4.0])))
@@ -85,7 +85,7 @@ def geometric_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarra
     return 2.0 ** np.mean(scores, axis=-1)
 
 
-def interquartile_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."]:
+def interquartile_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."] | np.floating:
     """The same over the middle half of the problems.
 
     >>> float(interquartile_mean(np.array([-60.0, 1.0, 1.0, 2.0, 0.0, 90.0])))

@@ -25,7 +25,7 @@ from .selection import thin
 from .tables import MOST_POINTS, MOST_SETTINGS
 from .typesetting import Table, with_interval
 
-COUNTS = (1, 10, 100, math.inf)
+COUNTS = (1.0, 10.0, 100.0, math.inf)
 COLUMNS = ("estimator", *(f"K = {count:g}".replace("inf", "∞") for count in COUNTS), "K*")
 
 

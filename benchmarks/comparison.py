@@ -94,7 +94,7 @@ def log_ratio(a: Mapping, b: Mapping, cost: str | None = None, *, pair: bool = T
         return Ratio(log, math.hypot(error, RESOLUTION), math.inf, reason)
     blocks = [relative_blocks(record["variance_blocks"]) for record in (a, b)]
     error = float(np.std(blocks[0] - blocks[1], ddof=1)) / math.sqrt(len(blocks[0]))
-    return Ratio(log, math.hypot(error, RESOLUTION), len(blocks[0]) - 1)
+    return Ratio(log, math.hypot(error, RESOLUTION), float(len(blocks[0]) - 1))
 
 
 def unpaired_because(a: Mapping, b: Mapping) -> str:

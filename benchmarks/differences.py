@@ -7,20 +7,25 @@ family under Holm's correction. The two squared biases are taken as independent;
 the error of their difference is too large rather than too small.
 """
 
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from scipy import special
 
 from .comparison import Ratio, log_ratio
 from .records import Record, to_frame
+from .selection import flatten
+from .statistics import Z95
 from .tables import ROUNDING, SIGNIFICANCE, holm, measurements
 from .typesetting import MISSING, Table, with_interval
 
 CELL = ("problem", "estimator", "hyperparameters", "parameters")
 # What tells records of one cell in one run apart.
 REPEATED = ("seed", "replicates")
+# So many problems that only one run has are named.
+MOST_PROBLEMS = 8
 COLUMNS = ("problem", "estimator", "part", "variance, B / A", "squared bias, B − A", "notes")
 
 
@@ -86,9 +91,7 @@ def difference_table(rows: pd.DataFrame, everything: bool = False) -> Table:
             row.b["label"],
             row.a["parameters"] or MISSING,
             ratio_text(row.ratio),
-            MISSING
-            if pd.isna(row.bias)
-            else with_interval(row.bias, row.bias - 1.959964 * row.bias_se, row.bias + 1.959964 * row.bias_se),
+            with_interval(row.bias, row.bias - Z95 * row.bias_se, row.bias + Z95 * row.bias_se),
             notes(row),
         )
         for row in shown.itertuples()
@@ -127,19 +130,36 @@ def caption(rows: pd.DataFrame) -> str:
 
 
 def only_in_one(first: Iterable[Record], second: Iterable[Record]) -> list[str]:
-    """What one run measured and the other did not, as sentences: cells the other lacks, or where it has a reason."""
-    a, b = ({cell_name(record): record for record in records if record["headline"]} for records in (first, second))
-    lines = []
-    for here, there, name, other in ((a, b, "A", "B"), (b, a, "B", "A")):
-        for cell, record in here.items():
-            if record["status"] == "ok" and cell not in there:
-                lines.append(f"Only in {name}: {cell}.")
-            elif record["status"] == "ok" and there[cell]["status"] != "ok":
-                lines.append(f"Measured in {name} only: {cell}. {other}: {there[cell]['status']}, {there[cell]['reason']}")
-    return lines
+    """What one run measured and the other did not, as sentences: problems it does not have, estimators it does not have
+    on a problem, and cells for which it has a reason in place of numbers."""
+    a, b = (_cells(records) for records in (first, second))
+    return [*_only_in("A", a, "B", b), *_only_in("B", b, "A", a)]
 
 
-def cell_name(record: Record) -> str:
-    """A cell in words that are alike in both runs."""
-    settings = record["hyperparameters"]
-    return f"{record['estimator']}{'' if settings == '{}' else ' ' + settings} on {record['problem']}"
+def _only_in(name: str, here: dict, other: str, there: dict) -> Iterator[str]:
+    problems = [problem for problem in here if problem not in there]
+    if problems:
+        more = f" and {len(problems) - MOST_PROBLEMS} more problems" if len(problems) > MOST_PROBLEMS else ""
+        yield f"Only in {name}: all of {', '.join(problems[:MOST_PROBLEMS])}{more}."
+    for problem in (problem for problem in here if problem in there):
+        measured = {cell: record for cell, record in here[problem].items() if record["status"] == "ok"}
+        lacking = [cell for cell in measured if cell not in there[problem]]
+        if lacking:
+            yield f"Only in {name}, on {problem}: {', '.join(lacking)}."
+        for cell in (cell for cell in measured if cell not in lacking):
+            found = there[problem][cell]
+            if found["status"] != "ok":
+                yield f"Measured in {name} only: {cell} on {problem}; in {other} it is {found['status']}: {found['reason']}"
+
+
+def _cells(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
+    """Headline records by problem and by estimator, in words that are alike in both runs."""
+    cells: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record["headline"]:
+            settings = ", ".join(
+                f"{name} = {value}" for name, value in flatten(json.loads(record["hyperparameters"])).items()
+            )
+            words = f"{record['estimator']} ({settings})" if settings else record["estimator"]
+            cells.setdefault(record["problem"], {})[words] = record
+    return cells

@@ -16,8 +16,8 @@ MOST_CURVES = 12
 
 PROFILE = (
     "Performance profile: the share of the problems on which the variance times evaluations of an estimator is within a factor of the "
-    "lowest of them, with the band that holds 95 % of bootstrap draws of blocks of replicates. An estimator that is not "
-    "ranked on a problem is within no factor there: not run, exact, biased or of heavy tails. Of several settings the one that does best over all is drawn."
+    "lowest of them, with the band that holds 95 % of bootstrap draws of blocks of replicates. An estimator that is not ranked on a "
+    "problem is within no factor there: not run, exact, biased or of heavy tails. Of several settings the best over all is drawn."
 )
 
 
@@ -33,8 +33,12 @@ def profile_pages(rows: pd.DataFrame) -> Iterator[Figure]:
             curve["factor"], curve["low"], curve["high"], color=style["color"], alpha=0.2, linewidth=0, step="post"
         )
         axes.step(curve["factor"], curve["share"], where="post", markevery=12, **style)
-    axes.set(xscale="log", xlim=(1, LARGEST_FACTOR), ylim=(-0.02, 1.02), xticks=[1, 2, 4, 10], xticklabels=[1, 2, 4, 10])
-    axes.set(xlabel="factor of the lowest variance × evaluations", ylabel=f"share of {curves['problems'].iat[0]} problems")
+    axes.set(
+        xscale="log", xlim=(1, LARGEST_FACTOR), ylim=(-0.02, 1.02), xticks=[1, 2, 4, 10], xticklabels=[1, 2, 4, 10]
+    )
+    axes.set(
+        xlabel="factor of the lowest variance × evaluations", ylabel=f"share of {curves['problems'].iat[0]} problems"
+    )
     axes.minorticks_off()
     axes.grid(axis="both")
     name_key(figure, curves)
@@ -56,7 +60,9 @@ def profile_curves(rows: pd.DataFrame) -> pd.DataFrame:
     drawn = np.full((len(draws), *values.shape), np.inf)
     values[places], drawn[:, places[0], places[1]] = scores["score"], draws
     share = profile(values, FACTORS)
-    bands = np.stack([np.quantile(profile(drawn, FACTORS[[i]])[..., 0], [0.025, 0.975], axis=0) for i in range(len(FACTORS))])
+    bands = np.stack(
+        [np.quantile(profile(drawn, FACTORS[[i]])[..., 0], [0.025, 0.975], axis=0) for i in range(len(FACTORS))]
+    )
     names = dict(zip(scores["setting"], scores["name"], strict=True))
     curves = []
     for i in _drawn(settings, names, share.mean(axis=1)):

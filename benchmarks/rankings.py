@@ -57,7 +57,14 @@ def row_cells(row: dict, reference: dict) -> tuple[str, ...]:
     if row["barred"]:
         return MISSING, row["label"] + (" †" if row["heavy_tailed"] else ""), MISSING, MISSING, MISSING, row["barred"]
     if row["reference"]:
-        return str(row["rank"]), row["label"], "1", MISSING, "1", "baseline" if row["against"] else "lowest, in place of a baseline"
+        return (
+            str(row["rank"]),
+            row["label"],
+            "1",
+            MISSING,
+            "1",
+            "baseline" if row["against"] else "lowest, in place of a baseline",
+        )
     unpaired = log_ratio(row, reference, COST, pair=False)
     apart = with_interval(unpaired.value, *unpaired.interval)
     seconds = log_ratio(row, reference, "seconds_per_estimate") if timed(row, reference) else None
@@ -113,7 +120,9 @@ def over_problems(rows: pd.DataFrame) -> tuple[Table | None, str]:
     counted = scores.groupby("setting")["problem"].nunique()
     kept = counted[counted >= FEWEST_PROBLEMS].index
     found = sorted((_over_row(setting, scores, draws) for setting in kept), key=lambda row: row[0])
-    return Table("over-problems", over_caption(name, problems, len(counted) - len(kept)), OVER, [row for _, row in found]), ""
+    return Table(
+        "over-problems", over_caption(name, problems, len(counted) - len(kept)), OVER, [row for _, row in found]
+    ), ""
 
 
 def score_table(fair: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

@@ -83,8 +83,9 @@ def _reference(group: pd.DataFrame, chosen: pd.Series) -> tuple[int, bool]:
     cheapest."""
     of_baseline = group[chosen[group.index]]
     if of_baseline.empty:
-        return group["variance_x_evaluations"].astype(float).idxmin(), False
-    return min(of_baseline.index, key=lambda i: (of_baseline.at[i, COST], reading_order(of_baseline.at[i, "label"]))), True
+        return int(group["variance_x_evaluations"].astype(float).idxmin()), False
+    order = [(row[COST], reading_order(row["label"]), int(row.name)) for _, row in of_baseline.iterrows()]
+    return min(order)[-1], True
 
 
 def _ranks(rows: pd.DataFrame, pairs: list[tuple[int, int, Ratio]]) -> pd.Series:
