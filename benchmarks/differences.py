@@ -33,7 +33,7 @@ def differences(first: Iterable[Record], second: Iterable[Record]) -> pd.DataFra
     """One row for each cell that both runs measured: `a` and `b`, its records; `ratio`, of the variance of `b` over that of `a`, or
     `None` with a reason in `untested`; `bias` and `bias_se`, the difference of squared biases; `differs`, the tests that survive
     Holm's correction, in words; `tests`, the size of the family."""
-    a, b = (measurements(to_frame(records)) for records in (first, second))
+    a, b = (measurements(to_frame(records)).fillna({"parameters": ""}) for records in (first, second))
     key = list(CELL) if not any(frame.duplicated(list(CELL)).any() for frame in (a, b)) else [*CELL, *REPEATED]
     a, b = (frame.drop_duplicates(key).set_index(key, drop=False) for frame in (a, b))
     rows = [_pair(a.loc[name].to_dict(), b.loc[name].to_dict()) for name in a.index if name in b.index]

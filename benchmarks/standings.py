@@ -1,9 +1,10 @@
 """Standings: who is ahead at equal cost, problem by problem, as far as the records can tell.
 
 Estimators are ordered by variance times evaluations. One is *ahead* of another only where the interval of their ratio,
-paired where they share their stream, leaves out one under Holm's correction over all pairs of the run; the rank of an estimator is one
-more than the number of those ahead of it, so that what cannot be told apart shares a rank. Kept out, with the reason, is
-whatever has no variance, no interval of it that covers, or a bias: a smaller variance is then no merit.
+paired where they share their stream, leaves out one under Holm's correction over all pairs of the run; the rank of an
+estimator is one more than the number of those ahead of it, so that what cannot be told apart shares a rank. Kept out,
+with the reason, is whatever has no variance, no interval of it that covers, or a bias: a smaller variance is then no
+merit.
 """
 
 import itertools
@@ -38,7 +39,7 @@ def standings(frame: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
     fields = rows.to_dict("records")
     chosen = is_setting(rows, baseline or BASELINE)
     pairs = []
-    for _, group in rows[rows["barred"] == ""].groupby(["problem", "parameters"], sort=False):
+    for _, group in rows[rows["barred"] == ""].groupby("problem", sort=False):
         reference, against = _reference(group, chosen)
         rows.loc[group.index, "against"] = against
         rows.loc[reference, "reference"] = True
@@ -54,7 +55,7 @@ def barred(row: pd.Series) -> str:
         return "kept out: exact, it has no variance"
     if row["heavy_tailed"]:
         return f"kept out: heavy tails (k-hat {row['khat']:.2f}), no interval of its variance covers"
-    if row["verdict"] in ("biased", "biased by design"):
+    if pd.notna(row["verdict"]) and row["verdict"] in ("biased", "biased by design"):
         return f"kept out: {row['verdict']}, a small variance is no merit"
     if pd.isna(row[COST]) or not row[COST] > 0 or pd.isna(row["variance_se"]) or not row["variance"] > 0:
         return "kept out: its cost or the error of its variance is unknown"

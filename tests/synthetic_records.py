@@ -168,7 +168,8 @@ def measured(
 def blocks(problem: str, estimator: str, total: float, error: float) -> str:
     """Block means that scatter as `error` says, most of it shared by the estimators of a problem."""
     shared, own = (
-        np.random.default_rng(zlib.crc32(text.encode())).standard_normal(BLOCKS) for text in (problem, problem + estimator)
+        np.random.default_rng(zlib.crc32(text.encode())).standard_normal(BLOCKS)
+        for text in (problem, problem + estimator)
     )
     scatter = error / total * np.sqrt(BLOCKS) * (0.95 * shared + 0.31 * own) if total else np.zeros(BLOCKS)
     return json.dumps([float(f"{mean:.8g}") for mean in total * np.maximum(1 + scatter, 0.01)])

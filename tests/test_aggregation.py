@@ -42,18 +42,20 @@ def scores_of(generator, **options) -> tuple[np.ndarray, np.ndarray]:
 TRUE = np.log2(list(RATIOS.values()))
 
 
-@pytest.mark.parametrize("statistic", [geometric_mean, interquartile_mean])
-def test_the_bootstrap_interval_covers(statistic):
-    """Nominal 95 %: over 400 runs a coverage of 93 % fails once in a million seeds, one of 82 % passes once in ten thousand."""
-    generator, covered = np.random.default_rng(31), 0
+def test_the_bootstrap_interval_covers():
+    """Nominal 95 %: over 400 runs a coverage of 93 % fails once in a million seeds, one of 78 % passes twice in 1e5."""
+    generator, covered = np.random.default_rng(31), {geometric_mean: 0, interquartile_mean: 0}
     for _ in range(400):
-        span = with_bootstrap(statistic, *scores_of(generator))
-        covered += span.low <= statistic(TRUE) <= span.high
-    assert stats.binom.ppf(1e-6, 400, 0.93) <= covered < 400
+        scores = scores_of(generator)
+        for statistic in covered:
+            span = with_bootstrap(statistic, *scores)
+            covered[statistic] += span.low <= statistic(TRUE) <= span.high
+    assert all(stats.binom.ppf(1e-6, 400, 0.93) <= count < 400 for count in covered.values())
 
 
 def test_estimators_of_one_stream_are_resampled_together():
     """On streams of their own, or without blocks, the same numbers have an interval as wide as the formula for sums says."""
+
     def width(**options):
         spans = [with_bootstrap(geometric_mean, *scores_of(np.random.default_rng(i), **options)) for i in range(20)]
         return np.mean([math.log(span.high / span.low) for span in spans])
@@ -112,7 +114,7 @@ def averaged_record(samples: np.ndarray, truth: np.ndarray) -> dict:
 @pytest.mark.parametrize("size", [0.5, 0.05, 0.0])
 def test_the_interval_of_the_crossover_covers(size):
     """`K* = tr Sigma / |b|^2` in closed form, from estimates whose skewness makes the errors of bias and variance move together.
-    The interval claims 95 % or more: 93 % over 600 runs fails once in a million seeds, 85 % passes once in ten million."""
+    The interval claims 95 % or more: 93 % over 600 runs fails once in a million seeds, 80 % passes once in a million."""
     generator, truth = np.random.default_rng(35), np.zeros(4)
     exact = 4.0 / (4 * size**2) if size else math.inf
     spans = []
