@@ -13,6 +13,7 @@ examples:
   scorepath run quick --out runs/quick          measure, table, resume if it was interrupted
   scorepath run --estimators disarm,rebar:temperature=0.1 --problems bernoulli-vae:checkpoint=late
   scorepath report runs/quick                   tables and figures from the records
+  scorepath compare runs/before runs/after      what differs beyond the joint error of two runs
   scorepath info gumbel-softmax                 formula, bias, requirements, cost, reference
 """
 
@@ -68,6 +69,17 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="tables, figures and a page from the records of a run")
     report.add_argument("folder", help="a folder that `scorepath run --out` made")
+    report.add_argument(
+        "--baseline",
+        metavar="ESTIMATOR",
+        help="what others are compared with at equal cost, as name or name:setting=value (default: leave-one-out)",
+    )
+
+    compare = commands.add_parser("compare", help="what differs between two runs beyond their joint error")
+    compare.add_argument("first", metavar="A", help="a folder that `scorepath run --out` made")
+    compare.add_argument("second", metavar="B", help="another")
+    compare.add_argument("--all", action="store_true", help="every cell of both, not only those that differ")
+    compare.add_argument("--strict", action="store_true", help="exit with 1 if a cell differs")
 
     commands.add_parser("doctor", help="devices, versions and precision on this machine")
     return top

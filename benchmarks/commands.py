@@ -11,10 +11,11 @@ from rich.table import Table
 
 from estimators.registry import UnknownName
 
+from .comparison import ComparisonError
 from .specs import Spec, UserError, parse_list
 from .store import StoreError
 
-MISTAKES = (UserError, UnknownName, StoreError)
+MISTAKES = (UserError, UnknownName, StoreError, ComparisonError)
 
 
 def _registries(plugins: list[str]) -> dict:
@@ -125,9 +126,24 @@ def report(arguments) -> int:
     """Tables and figures from records."""
     from .report import write_report
 
-    for path in write_report(arguments.folder):
+    for path in write_report(arguments.folder, arguments.baseline):
         print(path)
     return 0
+
+
+def compare(arguments) -> int:
+    """What differs between two runs, and what only one of them has."""
+    from .differences import difference_table, differences, only_in_one
+    from .store import existing_run
+
+    first, second = (existing_run(folder).records() for folder in (arguments.first, arguments.second))
+    rows = differences(first, second)
+    table = difference_table(rows, arguments.all)
+    print(f"A: {arguments.first}\nB: {arguments.second}\n")
+    print(table.to_markdown() if table.rows else f"{table.caption}\n", end="")
+    for line in only_in_one(first, second):
+        print(line)
+    return 1 if arguments.strict and rows["differs"].map(len).any() else 0
 
 
 def doctor(arguments) -> int:
@@ -160,4 +176,4 @@ def doctor(arguments) -> int:
     return 0
 
 
-COMMANDS = {"list": list_names, "info": info, "run": run, "report": report, "doctor": doctor}
+COMMANDS = {"list": list_names, "info": info, "run": run, "report": report, "compare": compare, "doctor": doctor}

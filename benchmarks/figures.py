@@ -4,9 +4,10 @@
     bias        the bias as a share of the truth, with its interval, over the smallest that could have been detected
     cost        the bias against variance times evaluations: what is worth its price stands at the lower left
     sweep-X     variance and squared bias along a hyper-parameter or an argument of a problem
+    profile     the share of problems on which each estimator is near the lowest at equal cost
 
 Only the headline part of a gradient is drawn. Of a family with many points, and of an estimator with many settings, the
-first three figures show a few; a sweep shows them all.
+first three figures show a few; a sweep shows them all, and a profile counts them all.
 """
 
 import math
@@ -36,9 +37,10 @@ from .plotting import (
     row_pages,
     title,
 )
+from .profiles import PROFILE, profile_pages
 from .selection import thin
 from .sweeps import sweep_figures
-from .tables import measurements, relative_bias
+from .tables import relative_bias
 
 MOST_POINTS = 3
 MOST_SETTINGS = 3
@@ -60,13 +62,12 @@ class Drawing(NamedTuple):
     formats: dict[str, bytes]
 
 
-def draw(frame: pd.DataFrame) -> dict[str, Drawing]:
-    """All figures that `frame` has something to show in, by name; the second page of `bias` is `bias-2`."""
-    headline = measurements(frame)
-    headline = headline[headline["headline"]]
+def draw(rows: pd.DataFrame) -> dict[str, Drawing]:
+    """All figures that the rows of `standings` have something to show in, by name; the second page of `bias` is
+    `bias-2`."""
     drawn = {}
     with matplotlib.rc_context(STYLE):
-        for name, words, pages in all_figures(headline):
+        for name, words, pages in (*all_figures(rows), ("profile", PROFILE, profile_pages(rows))):
             for number, figure in enumerate(pages, start=1):
                 drawn[name if number == 1 else f"{name}-{number}"] = Drawing(words, render(figure))
     return drawn

@@ -72,6 +72,9 @@ FIELDS: dict[str, Field] = {
     "variance_se": Field(float, "standard error of variance"),
     "variance_ci_low": Field(float, "lower end of the 95 % interval of variance"),
     "variance_ci_high": Field(float, "upper end of the 95 % interval of variance"),
+    "variance_blocks": Field(
+        str, "squared distances from the mean averaged over blocks of consecutive replicates, as a JSON list"
+    ),
     "mse": Field(float, "mean squared distance of one estimate from the truth"),
     "snr": Field(float, "|E[G]|^2, without its noise floor, over variance"),
     "cosine": Field(float, "mean cosine between one estimate and the truth"),
@@ -101,6 +104,7 @@ FIELDS: dict[str, Field] = {
 
 _CHOICES = {"verdict": VERDICTS, "status": STATUSES}
 _JSON_FIELDS = ("hyperparameters", "versions")
+_JSON_LISTS = ("variance_blocks",)
 _WORDS = {int: "an integer of 64 bits", float: "a finite number", bool: "true or false", str: "text"}
 _DTYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
@@ -157,6 +161,8 @@ def validate(record: Mapping) -> None:
             )
         if value is not None and name in _JSON_FIELDS and not _is_json_object(value):
             raise RecordError(f"The field `{name}` of a record must hold a JSON object, got {value!r}.")
+        if value is not None and name in _JSON_LISTS and not _is_json_list(value):
+            raise RecordError(f"The field `{name}` of a record must hold a JSON list of numbers, got {value!r}.")
     if record["status"] != "ok" and not record.get("reason"):
         raise RecordError(f"The field `reason` of a record must say why its status is {record['status']!r}.")
 
@@ -172,6 +178,16 @@ def _is_json_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def _is_json_list(text: str) -> bool:
+    try:
+        numbers = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(numbers, list) and all(
+        type(number) in (int, float) and math.isfinite(number) for number in numbers
+    )
 
 
 def to_line(record: Record) -> str:

@@ -22,8 +22,11 @@ import pandas as pd
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from .averaging import averaging_tables
+from .rankings import over_problems, ranking_tables
 from .records import Record, problem_family, safe_name, to_frame
 from .selection import brief, thin
+from .standings import standings
 from .store import StoreError, existing_run
 from .tables import COLUMNS, headline_tables, measurements, part_tables, row_cells, to_csv, unmeasured_table
 from .typesetting import WORDS, extent
@@ -38,8 +41,16 @@ READING = (
     "deviation, if that is larger); “undetermined” that it does not, and that more replicates might decide.",
     "“Biased” is found by a test; “biased by design” is what the estimator declares, whatever was measured.",
     "Where tails are heavy, the variance has no interval that can be trusted, however many replicates there are.",
+    "Two estimators that drew from one stream are compared by the scatter of their difference, block by block of replicates, which is "
+    "sharper than two intervals side by side; what cannot be told apart shares a rank.",
     "Time depends on the machine and on how many replicates are computed together; compilation is not in it.",
 )
+# The tables that stand beside that of a family, by what is added to its name.
+ASIDES = {
+    "parts": "The parts of the gradient one by one",
+    "ranking": "Ranking at equal cost",
+    "averaging": "Averaging what is biased",
+}
 MOST_ROWS = 80
 # The columns of a table that a terminal has room for, and what they are called there.
 BRIEF = dict(zip(COLUMNS, COLUMNS, strict=True)) | {
@@ -51,13 +62,15 @@ BRIEF = {column: name for column, name in BRIEF.items() if column not in ("evalu
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(directory: str | Path) -> list[Path]:
+def write_report(directory: str | Path, baseline: str | None = None) -> list[Path]:
     """Write the report of the run in `directory` beside its records; the files written, `README.md` first.
 
-    Raises `StoreError` if there is no run, or if the folder cannot be written.
+    `baseline` is the estimator that others are compared with at equal cost (`standings.BASELINE` if none is named). Raises
+    `StoreError` if there is no run, or if the folder cannot be written, and `ComparisonError` if the run does not hold the
+    baseline.
     """
     run = existing_run(directory)
-    files = report_files(run.records(), run.about(), run.path.resolve().name)
+    files = report_files(run.records(), run.about(), run.path.resolve().name, baseline)
     try:
         aside = Path(tempfile.mkdtemp(prefix=".report-", dir=run.path))
         try:
@@ -86,20 +99,28 @@ def _replace(aside: Path, target: Path) -> None:
         entry.replace(target / entry.name)
 
 
-def report_files(records: Iterable[Record], about: Mapping, name: str) -> dict[str, str | bytes]:
+def report_files(
+    records: Iterable[Record], about: Mapping, name: str, baseline: str | None = None
+) -> dict[str, str | bytes]:
     """The content of every file of a report, by its path."""
     # Here, because drawing takes seconds to import, which a terminal summary need not wait for.
     from .figures import draw
 
     frame = to_frame(records)
     tables, parts, unmeasured = headline_tables(frame), part_tables(frame), unmeasured_table(frame)
-    drawn = draw(frame)
+    rows = standings(frame, baseline)
+    over, few = over_problems(rows)
+    aside = [*parts, *ranking_tables(rows), *averaging_tables(rows)]
+    drawn = draw(rows)
     content = {
         "name": name,
         "counts": counts(frame),
         "nothing": NOTHING,
         "tables": tables,
-        "parts": {table.name: table for table in parts},
+        "aside": {table.name: table for table in aside},
+        "asides": ASIDES,
+        "over": over,
+        "few": few,
         "unmeasured": unmeasured,
         "figures": {figure: drawing.words for figure, drawing in drawn.items()},
         "pictures": {figure: base64.b64encode(drawing.formats["svg"]).decode() for figure, drawing in drawn.items()},
@@ -111,7 +132,7 @@ def report_files(records: Iterable[Record], about: Mapping, name: str) -> dict[s
         "README.md": _render("readme.md.jinja", content),
         "report.html": _render("report.html.jinja", content),
     }
-    for table in [*tables, *parts, *([unmeasured] if unmeasured else [])]:
+    for table in [*tables, *aside, *filter(None, [over, unmeasured])]:
         files[f"tables/{table.name}.md"] = table.to_markdown()
         files[f"tables/{table.name}.tex"] = table.to_latex()
     families = frame["problem"].map(problem_family).map(safe_name)

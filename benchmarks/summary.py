@@ -1,5 +1,6 @@
 """From a measurement to the numbers of a record: one flat dict for one part of the gradient."""
 
+import json
 import math
 
 import numpy as np
@@ -33,6 +34,7 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "variance_se": spans.standard_error,
         "variance_ci_low": spans.low,
         "variance_ci_high": spans.high,
+        "variance_blocks": json.dumps([float(f"{mean:.8g}") for mean in block_variances(m.moments, spread, where)]),
         "snr": signal / trace if trace > 0 else math.inf,
         "cosine": spread.cosine / n,
         "sign_agreement": spread.aligned / n,
@@ -50,6 +52,19 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "dtype": str(m.work.dtype),
     }
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
+
+
+def block_variances(moments: Moments, spread: Spread, where: np.ndarray) -> np.ndarray:
+    """Means over the blocks of replicates of `|G - mean|^2 n / (n - 1)`, whose mean over replicates is the variance.
+
+    The mean is that of all replicates, not that of the block: a block's own mean would lower each by `tr Sigma / m` for
+    `m` replicates a block, and its noise would enter their scatter. The harness kept distances from a centre, which is
+    the mean of the first few; with `e = mean - centre`, `|G - mean|^2 = |G - centre|^2 - 2 e.(G - centre) + |e|^2`.
+    """
+    used, shift = spread.counts > 0, moments.offset[where]
+    squares = spread.squares[used] / spread.counts[used]
+    squares += shift @ shift - 2 * moments.block_means()[:, where] @ shift
+    return np.maximum(squares, 0.0) * moments.count / max(moments.count - 1, 1)
 
 
 def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:

@@ -108,6 +108,12 @@ MISTAKES = {
     "both": (["run", "quick", "--estimators", "rebar", "--problems", "bernoulli-quadratic"], "Say what to run"),
     "no plug-in": (["list", "estimators", "--plugin", "nowhere.py"], "no plug-in file"),
     "not a run": (["report", "/"], "run"),
+    "no such baseline": (["report", str(ROOT / "results" / "quick"), "--baseline", "leave-two-out"], "not in this run"),
+    "unreadable baseline": (
+        ["report", str(ROOT / "results" / "quick"), "--baseline", "disarm:x"],
+        "name:setting=value",
+    ),
+    "nothing to compare": (["compare", str(ROOT / "results" / "quick"), "/"], "not a folder that holds a run"),
     "unwritable": ([*QUICK, "--out", "/proc/nowhere"], "cannot be written"),
 }
 

@@ -76,6 +76,9 @@ def test_array_scalars_become_plain():
         ({"status": "failed"}, "reason"),
         ({"hyperparameters": "temperature=1"}, "hyperparameters"),
         ({"versions": "[1]"}, "versions"),
+        ({"variance_blocks": "{}"}, "variance_blocks"),
+        ({"variance_blocks": "[1, null]"}, "variance_blocks"),
+        ({"variance_blocks": "[1, NaN]"}, "variance_blocks"),
         ({"varience": 0.1}, "varience"),
     ],
 )
@@ -103,7 +106,7 @@ def test_a_torn_line_is_named_with_its_source():
 
 def test_an_older_line_without_an_optional_field_is_read():
     record = make_record(**MINIMAL, variance=1.0)
-    older = {name: value for name, value in record.items() if name not in ("cell", "max_share")}
+    older = {name: value for name, value in record.items() if name not in ("cell", "max_share", "variance_blocks")}
     assert from_lines(json.dumps(older)) == [record]
 
 
