@@ -36,6 +36,7 @@ from .plotting import (
     render,
     row_pages,
     title,
+    told_apart,
 )
 from .profiles import PROFILE, profile_pages
 from .selection import thin
@@ -152,9 +153,10 @@ def cost_pages(panels: list[Panel]) -> Iterator[Figure]:
     out."""
     for start in range(0, len(panels), PANELS_PER_PAGE):
         page = panels[start : start + PANELS_PER_PAGE]
-        figure, places = panel_grid(len(page), 2.1)
-        for axes, panel in zip(places, page, strict=True):
-            rows = panel.rows[~panel.rows["exact"]]
+        told = told_apart(pd.concat([panel.rows[~panel.rows["exact"]] for panel in page], keys=range(len(page))))
+        figure, places = panel_grid(len(page), 2.1, names=told["name"].nunique())
+        for number, (axes, panel) in enumerate(zip(places, page, strict=True)):
+            rows = told[told.index.get_level_values(0) == number]
             reach = [_cost_point(axes, row) for _, row in rows.iterrows()]
             epsilon = 100 * float(panel.rows["epsilon"].fillna(0.01).median())
             axes.set_yscale("symlog", linthresh=epsilon, linscale=0.5)
@@ -164,7 +166,7 @@ def cost_pages(panels: list[Panel]) -> Iterator[Figure]:
             axes.axhline(epsilon, color=INK, linewidth=0.6, linestyle=":")
             axes.set(xlabel="variance × evaluations", ylabel="bias, % of the truth")
             axes.set_title(title(panel.title))
-        name_key(figure, pd.concat([panel.rows[~panel.rows["exact"]] for panel in page]), "exact gradients left out")
+        name_key(figure, told, "exact gradients left out")
         yield figure
 
 

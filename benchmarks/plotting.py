@@ -1,6 +1,7 @@
 """Plotting: how an estimator looks, how panels fill pages, and how a page becomes files.
 
-Colour and marker are a function of the estimator's name alone, so that it looks the same in every figure of every run.
+Colour and marker come from the estimator's name, so that it looks the same from figure to figure; where two on one page
+would look alike, the later in the alphabet gives way.
 Filled markers stand for estimators that declare to be unbiased, open ones for those that do not.
 
 Figures are made without `pyplot`: nothing global is touched and no window can open. They are written without dates and
@@ -82,9 +83,23 @@ def look(name: str) -> tuple[str, str]:
     return COLOURS[code % len(COLOURS)], MARKERS[code // len(COLOURS) % len(MARKERS)]
 
 
+def told_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with a `look` for each name that no other name in it has: in colour, if there are colours enough, else in
+    colour and marker together."""
+    names, looks = sorted(frame["name"].unique()), {}
+    every = [(colour, marker) for marker in MARKERS for colour in COLOURS]
+    for name in names:
+        own = every.index(look(name))
+        taken = set(looks.values()) if len(names) > len(COLOURS) else {colour for colour, _ in looks.values()}
+        in_turn = [every[(own + step) % len(every)] for step in range(len(every))]
+        free = (pair for pair in in_turn if pair not in taken and pair[0] not in taken)
+        looks[name] = next(free, in_turn[0])
+    return frame.assign(look=frame["name"].map(looks))
+
+
 def marker_style(row: pd.Series, marker: str | None = None) -> dict:
     """Keywords of a marker for the estimator of `row`: open if it declares to be biased."""
-    colour, own = look(row["name"])
+    colour, own = row["look"] if "look" in row.index else look(row["name"])
     declared = bool(row["unbiased"]) if pd.notna(row["unbiased"]) else True
     return {
         "marker": marker or own,
@@ -174,14 +189,15 @@ def name_key(figure: Figure, rows: pd.DataFrame, *asides: str) -> None:
     first = rows.drop_duplicates("name").sort_values("name")
     handles = [Line2D([], [], linestyle="", label=row["name"], **marker_style(row)) for _, row in first.iterrows()]
     asides = (*["open markers: biased by design"] * bool(first["unbiased"].eq(False).any()), *asides)
-    options = {"loc": "outside lower center", "ncols": 5, "columnspacing": 1.2, "handletextpad": 0.1}
+    columns = int(np.clip(WIDTH / (CHARACTER * first["name"].str.len().max() + 0.3), 1, 5))
+    options = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2, "handletextpad": 0.1}
     figure.legend(handles=handles, title="; ".join(asides), title_fontsize=7.5, **options)
 
 
-def panel_grid(count: int, height: float, columns: int = 2) -> tuple[Figure, list[Axes]]:
-    """A page of `count` equal panels, each `height` high, whose legend may stand outside below."""
+def panel_grid(count: int, height: float, columns: int = 2, names: int = 0) -> tuple[Figure, list[Axes]]:
+    """A page of `count` equal panels, each `height` high, whose legend of so many names may stand outside below."""
     lines = -(-count // columns)
-    figure = Figure(figsize=(WIDTH, lines * height + 2 * LEGEND), layout="constrained")
+    figure = Figure(figsize=(WIDTH, lines * height + (2 + names // 3) * LEGEND), layout="constrained")
     return figure, [figure.add_subplot(lines, columns, i + 1) for i in range(count)]
 
 

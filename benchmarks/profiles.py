@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .aggregation import FEWEST_PROBLEMS, profile
-from .plotting import marker_style, name_key, panel_grid
+from .plotting import marker_style, name_key, panel_grid, told_apart
 from .rankings import score_table
 
 LARGEST_FACTOR = 10.0
@@ -26,6 +26,7 @@ def profile_pages(rows: pd.DataFrame) -> Iterator[Figure]:
     curves = profile_curves(rows)
     if curves.empty:
         return
+    curves = told_apart(curves)
     figure, (axes,) = panel_grid(1, 3.2, columns=1)
     for _, curve in curves.groupby("name", sort=False):
         style = marker_style(curve.iloc[0])

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plotting import log_axis, marker_style, name_key, panel_grid, title
+from .plotting import log_axis, marker_style, name_key, panel_grid, title, told_apart
 from .records import problem_arguments, safe_name
 from .selection import as_number, evenly, flatten
 from .tables import relative_bias
@@ -62,6 +62,7 @@ def _along(frame: pd.DataFrame, number: str, items: list[dict], panel: pd.Series
 
 def _page(number: str, frame: pd.DataFrame) -> Figure:
     """A line of panels for each problem, variance to the left and bias to the right."""
+    frame = told_apart(frame)
     panels = sorted(frame["panel"].unique())
     shown = evenly(panels, MOST_PANELS)
     figure, places = panel_grid(2 * len(shown), 2.0)
