@@ -19,7 +19,7 @@ from scipy import optimize
 
 from estimators import ESTIMATORS
 
-from . import environment, forecast, harness
+from . import environment, forecast, harness, lowering
 from .measurement import measure
 from .problems import mismatch
 from .random import fenced
@@ -44,7 +44,7 @@ def spread() -> list[Cell]:
     seen: dict[tuple, Cell] = {}
     for cell in [*SUITES.create("quick").cells(), *SUITES.create("toys").cells()]:
         if mismatch(cell.estimator.create(ESTIMATORS), problem_of(cell.problem)) is None:
-            seen.setdefault(forecast._structure(cell), cell)
+            seen.setdefault(lowering.structure(cell), cell)
     pairs = (words.split() for words in MORE)
     more = [Cell(Spec.parse(estimator), Spec.parse(problem), 4_000) for problem, estimator in pairs]
     return [*list(seen.values())[::EVERY], *more]
@@ -57,32 +57,33 @@ def calibrate(say: Callable[[str], None]) -> Path:
     for number, cell in enumerate(cells, start=1):
         rows.append(measured(cell))
         say(f"[{number}/{len(cells)}] {cell.estimator} on {cell.problem}: compiled in {rows[-1]['compile_seconds']} s")
+    memory = {"process": before, "program": round((resident_bytes() - before) / len(cells))}
+    path = Path(__file__).with_name(forecast.CONSTANTS)
+    path.write_text(json.dumps(constants(rows, memory), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def constants(rows: list[dict], memory: dict) -> dict:
+    """What `constants.json` holds, from the measured cells and the memory of the process and of a program."""
     fitted = {name: fit(*table(rows, name)) for name in forecast.MODELS}
     machine = environment.machine()
-    content = {
+    return {
         "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['devices']}",
         "platform": jax.local_devices()[0].platform,
         "versions": json.loads(environment.versions()),
         "load": round(os.getloadavg()[0], 1),
         **{name: dict(zip(forecast.MODELS[name], fitted[name].tolist(), strict=True)) for name in fitted},
-        "memory": {
-            "process": before,
-            "program": round((resident_bytes() - before) / len(cells)),
-            "chunk": chunk_share(rows),
-        },
+        "memory": {**memory, "chunk": chunk_share(rows)},
         "factor95": {name: factor(fitted[name], *table(rows, name)) for name in fitted},
         "cells": rows,
     }
-    path = Path(__file__).with_name(forecast.CONSTANTS)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return path
 
 
 def measured(cell: Cell) -> dict:
     """One cell compiled and run (seconds by number of replicates), and what lowering says of its program."""
     estimator, problem = cell.estimator.create(ESTIMATORS), problem_of(cell.problem)
     truth, key = truth_of(cell.problem), jax.random.key(0)
-    program = forecast.lowered(cell)[0]
+    program = lowering.lowered(cell)[0]
     started = time.process_time()
     executable = harness.compiled(estimator, harness.state_shape(estimator, problem), problem, fenced(key)).executable
     compiling = time.process_time() - started
@@ -110,7 +111,7 @@ def _run_seconds(replicates: int, estimator, problem, truth, key) -> float:
 
 def table(rows: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
     """What the constants of the model `name` multiply, `[n, k]`, and the seconds measured, `[n]`."""
-    programs = [(forecast.Program(**row["program"]), row) for row in rows]
+    programs = [(lowering.Program(**row["program"]), row) for row in rows]
     if name == "compile":
         pairs = [(program.compile_terms(), row["compile_seconds"]) for program, row in programs]
     else:
@@ -123,7 +124,7 @@ def table(rows: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def chunk_share(rows: list[dict]) -> float:
     """The memory on the device beside what is returned, as a share of the bytes that a chunk reads and writes; geometric mean."""
-    programs = [(forecast.Program(**row["program"]), row["device_bytes"]) for row in rows]
+    programs = [(lowering.Program(**row["program"]), row["device_bytes"]) for row in rows]
     shares = [(held - p.returned_bytes()) / (p.chunk * p.bytes) for p, held in programs]
     return float(np.exp(np.mean(np.log(np.maximum(shares, 1e-3)))))
 

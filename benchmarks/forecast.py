@@ -1,12 +1,11 @@
 """Forecasts: what a run will cost, before any of it is compiled.
 
-Each distinct program is traced and lowered for one replicate, which takes a tenth of a second and compiles nothing; XLA then says how
-many floating-point operations, transcendental functions and bytes it has, and its text how many instructions. Three linear models with
+Each distinct program is lowered, and its instructions, operations and bytes are counted (see `lowering`). Three linear models with
 measured constants make seconds and bytes of these:
 
     compile  =  a  +  b * instructions                                                     once for each program
-    run      =  calls * (c + d * bytes returned)  +  replicates * (e * flops + f * transcendentals + g * bytes + h * coordinates)
-    memory   =  process + i * programs  +  j * bytes of a chunk  +  bytes returned  +  sums of the moments, of the largest cell
+    run      =  calls * c  +  replicates * (d * flops + e * transcendentals + f * bytes)
+    memory   =  process  +  g * programs  +  h * bytes of a chunk  +  bytes returned  +  sums of the moments, of the largest cell
 
 Cells that share a program (a grid of parameters, of temperatures) pay for one compile. A stateful estimator has a second program, its
 warm-up. The constants are those of one machine, which `constants.json` names; `python -m benchmarks.forecast --calibrate` measures them
@@ -21,16 +20,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from estimators import ESTIMATORS
-
-from . import harness
-from .moments import BLOCKS
-from .random import fenced
-from .runner import Plan, problem_of
+from .lowering import Program, lowered, structure
+from .runner import Plan
 from .suites import Cell
 
 CONSTANTS = "constants.json"
@@ -38,41 +32,8 @@ WARM_UP_BATCH = 32
 # The terms of the linear models of seconds.
 MODELS = {
     "compile": ("program", "instructions"),
-    "run": ("calls", "returned", "flops", "transcendentals", "bytes", "coordinates"),
+    "run": ("calls", "flops", "transcendentals", "bytes"),
 }
-
-
-class Program(NamedTuple):
-    """What lowering tells of a program: of one replicate, `instructions` in its text, `flops`, `transcendentals` and `bytes`; its
-    `coordinates` and `leaves`, and how many replicates make a `chunk`; whether it is `deterministic`."""
-
-    instructions: float
-    flops: float
-    transcendentals: float
-    bytes: float
-    coordinates: int
-    leaves: int
-    chunk: int
-    deterministic: bool
-
-    def compile_terms(self) -> np.ndarray:
-        """What the constants of `compile` multiply."""
-        return np.array([1.0, self.instructions])
-
-    def run_terms(self, replicates: int) -> np.ndarray:
-        """What the constants of `run` multiply."""
-        count = 1 if self.deterministic else replicates
-        calls = min(BLOCKS, count) + count // (harness.TRIPS_PER_CALL * self.chunk)
-        each = np.array([self.flops, self.transcendentals, self.bytes, self.coordinates])
-        return np.array([calls, calls * self.returned_bytes(), *(each * count)])
-
-    def returned_bytes(self) -> int:
-        """The scalars that one call returns: three in float32 for each leaf of each replicate that it has room for."""
-        return 3 * 4 * harness.TRIPS_PER_CALL * self.chunk * self.leaves
-
-    def moment_bytes(self) -> int:
-        """The float64 sums on the host: the first power per block, three others, the centre and the truth."""
-        return 8 * (BLOCKS + 5) * self.coordinates
 
 
 class Forecast(NamedTuple):
@@ -123,11 +84,11 @@ def forecast(
                 Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *[None] * 4, False, reasons[cell])
             )
             continue
-        structure = _structure(cell)
-        shared = structure in programs
+        kind = structure(cell)
+        shared = kind in programs
         if not shared:
-            programs[structure] = len(programs), lowered(cell)
-        number, parts = programs[structure]
+            programs[kind] = len(programs), lowered(cell)
+        number, parts = programs[kind]
         costs = (None, None, None) if measured is None else _costs(parts, cell, plan, measured, shared)
         rows.append(Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *costs, number, shared))
     return rows, _total(rows, sum(len(parts) for _, parts in programs.values()), measured)
@@ -138,7 +99,7 @@ def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict, shared:
     compiling = 0.0 if shared else sum(float(measured["compile"] @ part.compile_terms()) for part in parts)
     running = float(measured["run"] @ parts[0].run_terms(cell.replicates))
     for warm_up in parts[1:]:
-        running += float(measured["run"][2:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[2:])
+        running += float(measured["run"][1:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[1:])
     held = 2 * parts[0].returned_bytes() + parts[0].moment_bytes()  # on the device, and a copy on the host
     memory = measured["memory"]["chunk"] * parts[0].chunk * parts[0].bytes + held
     return round(compiling, 2), round(running, 2), round(memory)
@@ -151,48 +112,6 @@ def _total(rows: list[Forecast], programs: int, measured: dict | None) -> Total:
     memory = measured["memory"]["process"] + programs * measured["memory"]["program"] + max(r.memory_bytes for r in ran)
     compiling, running = (round(sum(getattr(r, name) for r in ran), 2) for name in ("compile_seconds", "run_seconds"))
     return Total(len(rows), programs, compiling, running, round(memory), measured["machine"])
-
-
-def _parts(cell: Cell):
-    """Estimator, shapes of its state, and problem of a cell."""
-    estimator, problem = cell.estimator.create(ESTIMATORS), problem_of(cell.problem)
-    return estimator, harness.state_shape(estimator, problem), problem
-
-
-def _structure(cell: Cell) -> tuple:
-    """What `harness.compiled` tells programs apart by."""
-    arrays, static = eqx.partition(_parts(cell), harness._is_arraylike)
-    return harness._structure(static, arrays)
-
-
-def lowered(cell: Cell) -> list[Program]:
-    """The program of a cell, and that of one step of its warm-up if it has one; nothing is compiled."""
-    estimator, state, problem = _parts(cell)
-    shapes = harness.gradient_shape(estimator, state, problem)
-    shared = {
-        "coordinates": sum(leaf.size for leaf in jax.tree.leaves(shapes)),
-        "leaves": len(jax.tree.leaves(shapes)),
-        "chunk": harness.default_chunk(estimator, problem, shapes),
-        "deterministic": harness.is_deterministic(estimator, state, problem),
-    }
-    arrays, static = eqx.partition((estimator, state, problem), harness._is_arraylike)
-
-    def replicate(arrays, key):
-        return harness.single(*eqx.combine(arrays, static), key)[0]
-
-    def step(arrays, key):
-        estimator, state, problem = eqx.combine(arrays, static)
-        return eqx.filter(estimator.adapt(state, harness.single(estimator, state, problem, key)[1]), eqx.is_array)
-
-    functions = [replicate] if state is None else [replicate, step]
-    return [Program(*_counts(function, arrays), **shared) for function in functions]
-
-
-def _counts(function, arrays) -> tuple[float, float, float, float]:
-    program = jax.jit(function).lower(arrays, fenced(jax.random.key(0)))
-    analysis = program.cost_analysis() or {}
-    costs = (float(analysis.get(name, 0.0)) for name in ("flops", "transcendentals", "bytes accessed"))
-    return float(program.as_text().count(" = ")), *costs
 
 
 def lines(rows: Iterable[Forecast], total: Total) -> list[str]:

@@ -76,6 +76,7 @@ def test_array_scalars_become_plain():
         ({"status": "failed"}, "reason"),
         ({"hyperparameters": "temperature=1"}, "hyperparameters"),
         ({"versions": "[1]"}, "versions"),
+        ({"seconds_per_estimate": 0.1, "device": "cpu"}, "seconds_per_estimate"),
         ({"varience": 0.1}, "varience"),
     ],
 )
