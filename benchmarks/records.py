@@ -163,6 +163,8 @@ def validate(record: Mapping) -> None:
             raise RecordError(f"The field `{name}` of a record must hold a JSON object, got {value!r}.")
         if value is not None and name in _JSON_LISTS and not _is_json_list(value):
             raise RecordError(f"The field `{name}` of a record must hold a JSON list of numbers, got {value!r}.")
+    if record.get("seconds_per_estimate") is not None and not (record.get("batch") and record.get("device")):
+        raise RecordError("The field `seconds_per_estimate` of a record says nothing without `batch` and `device`.")
     if record["status"] != "ok" and not record.get("reason"):
         raise RecordError(f"The field `reason` of a record must say why its status is {record['status']!r}.")
 

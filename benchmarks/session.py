@@ -1,6 +1,7 @@
 """One `scorepath run`: the cells go in, a table comes out, and every finished cell is on disk before the next
 begins."""
 
+import json
 import sys
 import time
 
@@ -22,7 +23,7 @@ def run_session(cells: list[Cell], arguments) -> int:
     if len(reasons) == len(cells):
         raise UserError("; ".join(dict.fromkeys(reasons.values())))
     if arguments.dry_run:
-        return _print_plan(cells, reasons)
+        return _print_plan(cells, reasons, plan, arguments.json)
     store = (
         open_run(arguments.out, {"suite": plan.suite, "seed": plan.seed}, _about(arguments)) if arguments.out else None
     )
@@ -60,10 +61,18 @@ def _about(arguments) -> dict:
     return {"command": " ".join(command), **environment.machine()}
 
 
-def _print_plan(cells: list[Cell], reasons: dict[Cell, str]) -> int:
-    for cell in cells:
-        print(f"{cell.estimator} on {cell.problem}: {reasons.get(cell) or f'{cell.replicates} replicates'}")
+def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json: bool) -> int:
+    """What would be measured and what that would cost, as a table or as JSON lines, the total last."""
+    from . import forecast
+
+    rows, total = forecast.forecast(cells, reasons, plan, forecast.constants())
+    if as_json:
+        for row in (*rows, total):
+            print(json.dumps(row._asdict(), ensure_ascii=False))
+        return 0
+    print("\n".join(forecast.lines(rows, total)))
     print(f"{len(cells)} cells, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
+    print(forecast.basis(total))
     return 0
 
 

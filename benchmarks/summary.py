@@ -44,7 +44,8 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "heavy_tailed": bool(khat > statistics.HEAVY),
         "evaluations": m.evaluations,
         "seconds_per_estimate": seconds,
-        "batch": m.work.chunk * len(m.work.devices),
+        # Estimates that draw nothing are one and the same, which is computed once and alone.
+        "batch": 1 if m.work.deterministic else m.work.chunk * len(m.work.devices),
         "compile_seconds": m.compile_seconds,
         "variance_x_evaluations": trace * m.evaluations,
         "variance_x_seconds": trace * seconds,

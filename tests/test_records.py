@@ -79,6 +79,7 @@ def test_array_scalars_become_plain():
         ({"variance_blocks": "{}"}, "variance_blocks"),
         ({"variance_blocks": "[1, null]"}, "variance_blocks"),
         ({"variance_blocks": "[1, NaN]"}, "variance_blocks"),
+        ({"seconds_per_estimate": 0.1, "device": "cpu"}, "seconds_per_estimate"),
         ({"varience": 0.1}, "varience"),
     ],
 )

@@ -109,6 +109,7 @@ def test_a_caption_says_what_stands_behind_the_numbers():
         "float32",
         "dimension 12",
         "truth: enumeration",
+        "time for one estimate in batches of 4,096",
     ):
         assert words in caption
     assert f"The run makes {tests} tests of no bias, one family under Holm's correction at 5 %." in caption

@@ -1,0 +1,94 @@
+"""Lowering: what there is to know of a cell's program before it is compiled.
+
+One replicate is traced and lowered, which takes a twentieth of a second and compiles nothing; XLA then says how many floating-point
+operations, transcendental functions and bytes it has, and its text how many instructions. That is not the program that will run, which
+has a loop over chunks, random bits of its own making and the sums of the moments; but what these add is the same for all programs, or
+grows with what is counted, and the constants of `forecast` are measured with it.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from estimators import ESTIMATORS
+
+from . import harness
+from .moments import BLOCKS
+from .runner import problem_of
+from .suites import Cell
+
+
+class Program(NamedTuple):
+    """What lowering tells of a program: of one replicate, `instructions` in its text, `flops`, `transcendentals` and `bytes`; its
+    `coordinates` and `leaves`, and how many replicates make a `chunk`; whether it is `deterministic`."""
+
+    instructions: float
+    flops: float
+    transcendentals: float
+    bytes: float
+    coordinates: int
+    leaves: int
+    chunk: int
+    deterministic: bool
+
+    def compile_terms(self) -> np.ndarray:
+        """What the constants of `compile` multiply."""
+        return np.array([1.0, self.instructions])
+
+    def run_terms(self, replicates: int) -> np.ndarray:
+        """What the constants of `run` multiply."""
+        count = 1 if self.deterministic else replicates
+        calls = min(BLOCKS, count) + count // (harness.TRIPS_PER_CALL * self.chunk)
+        return np.array([calls, *(count * np.array([self.flops, self.transcendentals, self.bytes]))])
+
+    def returned_bytes(self) -> int:
+        """The scalars that one call returns: three in float32 for each leaf of each replicate that it has room for."""
+        return 3 * 4 * harness.TRIPS_PER_CALL * self.chunk * self.leaves
+
+    def moment_bytes(self) -> int:
+        """The float64 sums on the host: the first power per block, three others, the centre and the truth."""
+        return 8 * (BLOCKS + 5) * self.coordinates
+
+
+def _parts(cell: Cell):
+    """Estimator, shapes of its state, and problem of a cell."""
+    estimator, problem = cell.estimator.create(ESTIMATORS), problem_of(cell.problem)
+    return estimator, harness.state_shape(estimator, problem), problem
+
+
+def structure(cell: Cell) -> tuple:
+    """What `harness.compiled` tells programs apart by; of two cells that agree in it, the second compiles nothing."""
+    arrays, static = eqx.partition(_parts(cell), harness._is_arraylike)
+    return harness._structure(static, arrays)
+
+
+def lowered(cell: Cell) -> list[Program]:
+    """The program of a cell, and that of one step of its warm-up if it has one; nothing is compiled."""
+    estimator, state, problem = _parts(cell)
+    shapes = harness.gradient_shape(estimator, state, problem)
+    shared = {
+        "coordinates": sum(leaf.size for leaf in jax.tree.leaves(shapes)),
+        "leaves": len(jax.tree.leaves(shapes)),
+        "chunk": harness.default_chunk(estimator, problem, shapes),
+        "deterministic": harness.is_deterministic(estimator, state, problem),
+    }
+    arrays, static = eqx.partition((estimator, state, problem), harness._is_arraylike)
+
+    def replicate(arrays, key):
+        return harness.single(*eqx.combine(arrays, static), key)[0]
+
+    def step(arrays, key):
+        estimator, state, problem = eqx.combine(arrays, static)
+        return eqx.filter(estimator.adapt(state, harness.single(estimator, state, problem, key)[1]), eqx.is_array)
+
+    functions = [replicate] if state is None else [replicate, step]
+    return [Program(*_counts(function, arrays), **shared) for function in functions]
+
+
+def _counts(function, arrays) -> tuple[float, float, float, float]:
+    program = jax.jit(function).lower(arrays, jax.random.key(0))
+    analysis = program.cost_analysis() or {}
+    costs = (float(analysis.get(name, 0.0)) for name in ("flops", "transcendentals", "bytes accessed"))
+    return float(program.as_text().count(" = ")), *costs
