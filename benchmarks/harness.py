@@ -191,7 +191,7 @@ def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key:
     def build() -> Callable:
         return jax.jit(adapt).lower(arrays, key, np.int32(0)).compile()
 
-    return _once(("warm-up", batch, *_structure(static, (arrays, key))), build)
+    return _once(("warm-up", batch, *structure(static, (arrays, key))), build)
 
 
 def compiled(
@@ -217,7 +217,7 @@ def compiled(
             executable = function.lower(*arguments).compile(compiler_options=compiler_options(devices))
         return Program(executable, work, None if found else time.perf_counter() - started)
 
-    return _once((chunk, devices, *_structure(static, (arrays, key))), build)
+    return _once((chunk, devices, *structure(static, (arrays, key))), build)
 
 
 def work_of(
@@ -257,7 +257,7 @@ def _once(structure: tuple, build: Callable):
     return _PROGRAMS[structure]
 
 
-def _structure(static: PyTree, arrays: PyTree) -> tuple:
+def structure(static: PyTree, arrays: PyTree) -> tuple:
     """What a program is compiled for: everything but the values of the arrays."""
     leaves, treedef = jax.tree.flatten(static)
     kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves(arrays)])

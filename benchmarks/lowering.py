@@ -60,21 +60,21 @@ def _parts(cell: Cell):
 
 def structure(cell: Cell) -> tuple:
     """What `harness.compiled` tells programs apart by; of two cells that agree in it, the second compiles nothing."""
-    arrays, static = eqx.partition(_parts(cell), harness._is_arraylike)
-    return harness._structure(static, arrays)
+    arrays, static = eqx.partition(_parts(cell), harness.is_arraylike)
+    return harness.structure(static, arrays)
 
 
 def lowered(cell: Cell) -> list[Program]:
     """The program of a cell, and that of one step of its warm-up if it has one; nothing is compiled."""
     estimator, state, problem = _parts(cell)
-    shapes = harness.gradient_shape(estimator, state, problem)
+    work = harness.work_of(estimator, state, problem, tuple(jax.local_devices()[:1]))
     shared = {
-        "coordinates": sum(leaf.size for leaf in jax.tree.leaves(shapes)),
-        "leaves": len(jax.tree.leaves(shapes)),
-        "chunk": harness.default_chunk(estimator, problem, shapes),
-        "deterministic": harness.is_deterministic(estimator, state, problem),
+        "coordinates": work.size,
+        "leaves": len(work.sizes),
+        "chunk": work.chunk,
+        "deterministic": work.deterministic,
     }
-    arrays, static = eqx.partition((estimator, state, problem), harness._is_arraylike)
+    arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
 
     def replicate(arrays, key):
         return harness.single(*eqx.combine(arrays, static), key)[0]

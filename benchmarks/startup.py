@@ -8,7 +8,7 @@ cache makes a second run start at once. What a user has set stays: `JAX_NUM_CPU_
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -25,7 +25,9 @@ _hits = threading.local()
 def prepare() -> None:
     """Set both; to be called before any device is used."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
+        # Within a program that has used JAX already, its devices stay what they are.
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cores())
     folder = cache_folder()
     if folder is None:
         jax.config.update("jax_enable_compilation_cache", False)
