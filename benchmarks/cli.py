@@ -26,6 +26,16 @@ def positive(text: str) -> int:
     return value
 
 
+def precision(text: str):
+    """A precision: a share or a width."""
+    from .precision import Precision
+
+    try:
+        return Precision.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole surface of the command."""
     top = argparse.ArgumentParser(
@@ -57,6 +67,12 @@ def parser() -> argparse.ArgumentParser:
         "--replicates", type=positive, help="independent estimates a cell (default: what the suite says, else 10000)"
     )
     run.add_argument(
+        "--precision",
+        type=precision,
+        help="run each cell until its variance is known to so much and a bias of so much would be found: a share such as 1%% "
+        "of variance and truth, or a width in their units; `--replicates` is then the most a cell may take (default: 1048576)",
+    )
+    run.add_argument(
         "--warm-up", type=int, default=500, help="adaptation steps before a state is frozen (default: 500)"
     )
     run.add_argument("--seed", type=int, default=0, help="seed of all streams (default: 0)")
@@ -65,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="records as JSON lines on standard output, all else on standard error"
     )
     run.add_argument("--strict", action="store_true", help="exit with 1 if a cell failed")
+    _processes(run)
     _plugins(run)
 
     report = commands.add_parser("report", help="tables, figures and a page from the records of a run")
@@ -83,6 +100,18 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="devices, versions and precision on this machine")
     return top
+
+
+def _processes(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "several processes",
+        "Each takes its share of every cell on its own devices, and process 0 prints and writes. Under srun or mpirun nothing "
+        "need be said.",
+    )
+    group.add_argument("--distributed", action="store_true", help="let JAX find the processes, as on a TPU pod")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="name them: where process 0 listens")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0 on")
 
 
 def _plugins(command: argparse.ArgumentParser) -> None:

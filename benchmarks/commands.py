@@ -95,15 +95,23 @@ def _print_suite(suite) -> None:
 
 def run(arguments) -> int:
     """Measure the cells of a suite or of the command line, print their table, keep their records."""
+    from . import processes
     from .session import run_session
     from .startup import prepare
 
     prepare()
-    return run_session(_cells(arguments), arguments)
+    processes.start(arguments.distributed, arguments.coordinator, arguments.processes, arguments.process_id)
+    try:
+        return run_session(_cells(arguments), arguments)
+    except MISTAKES:
+        if processes.index() > 0:  # Process 0 says it.
+            return 2
+        raise
 
 
 def _cells(arguments) -> list:
     """The cells that the arguments ask for."""
+    from .precision import BUDGET
     from .suites import Block, Suite
 
     registries = _registries(arguments.plugin)
@@ -119,7 +127,8 @@ def _cells(arguments) -> list:
         block = Block(tuple(parse_list(arguments.estimators)), tuple(parse_list(arguments.problems)), 10_000)
         suite = Suite("", "", (block,))
     cells = suite.cells()
-    return [cell._replace(replicates=arguments.replicates) for cell in cells] if arguments.replicates else cells
+    replicates = arguments.replicates or (BUDGET if arguments.precision else None)
+    return [cell._replace(replicates=replicates) for cell in cells] if replicates else cells
 
 
 def report(arguments) -> int:

@@ -1,8 +1,7 @@
 """Measuring: an estimator, a problem and a key go in, moments with intervals come out."""
 
+import functools
 import json
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,13 +13,15 @@ from jaxtyping import PyTree
 
 from estimators import AbstractEstimator, LeaveOneOut, Pathwise
 
-from . import harness
-from .moments import BLOCKS, Moments, Spread
+from . import harness, processes
+from .accumulation import Totals, accumulate, flatten as flatten, leaf_numbers, unflatten
+from .moments import Moments, Spread
+from .precision import BUDGET, Precision, rounds
 from .problems import AbstractProblem, Truth, mismatch
 from .random import fenced
 
-# Replicates whose mean is the centre of the power sums.
-PILOT = 64
+# Replicates of a measurement for which neither a number nor a precision is asked.
+REPLICATES = 10_000
 # The stream that reference runs draw from: never that of a measurement.
 REFERENCE = 2**32 - 2
 
@@ -34,7 +35,8 @@ class Measurement:
     """What many replicates of one estimator on one problem showed.
 
     `mean` and `variance` have the structure of the problem's gradient, in float64; `variance` is that of ONE whole
-    estimate, with all its samples. `truth` is the exact gradient in the same structure, or `None`.
+    estimate, with all its samples. `truth` is the exact gradient in the same structure, or `None`. `budget` is the most
+    `replicates` that it was allowed, and `precision` what it was to reach with them, if anything.
     """
 
     estimator: AbstractEstimator
@@ -42,12 +44,19 @@ class Measurement:
     moments: Moments
     spreads: dict[str, Spread]
     truth_record: Truth | None
-    replicates: int
+    budget: int
+    precision: Precision | None
     evaluations: int
     warm_up_steps: int
     compile_seconds: float | None
     run_seconds: float
     work: harness.Work
+    processes: int
+
+    @property
+    def replicates(self) -> int:
+        """How many replicates it stands for: an exact gradient is run once, and stands for all."""
+        return self.budget if self.work.deterministic else self.moments.count
 
     @property
     def mean(self) -> PyTree:
@@ -82,13 +91,23 @@ class Measurement:
 
         return summarise(self, part or self.parts[0], epsilon)
 
+    @property
+    def is_precise(self) -> bool:
+        """Whether every part of the gradient has the precision that was asked for; with none asked, `False`."""
+        from .summary import standing
+
+        if self.precision is None:
+            return False
+        return all(standing(self, part).meets(self.precision) for part in self.parts)
+
 
 def measure(
     estimator: AbstractEstimator,
     problem: AbstractProblem,
     key: jax.Array,
     *,
-    replicates: int = 10_000,
+    replicates: int | None = None,
+    precision: Precision | float | None = None,
     truth: Truth | None = None,
     warm_up_steps: int = 500,
     chunk: int | None = None,
@@ -97,11 +116,17 @@ def measure(
 ) -> Measurement:
     """Measure bias, variance and cost of one estimate.
 
-    `key` is a typed JAX key; replicate `i` draws from `fold_in(key, i)` alone. A stateful estimator first adapts for
-    `warm_up_steps`, on a stream of its own, and is then frozen. `truth` defaults to the problem's own, computed here.
-    `progress` is called with the number of replicates done. Raises `Incompatible` if the estimator cannot run on the
-    problem, and `ValueError` for fewer than two replicates or a batch-dependent key.
+    `key` is a typed JAX key; replicate `i` draws from `fold_in(key, i)` alone. With a `precision` (a number is a share:
+    0.01 for 1 %), the cell is run until every part of the gradient has reached it, as `benchmarks.precision` defines, and
+    `replicates` is the budget (1 048 576 unless given, else 10 000 replicates are run). A stateful estimator first adapts
+    for `warm_up_steps`, on a stream of its own, and is then frozen. `truth` defaults to the problem's own, computed here.
+    `progress` is called with the number of replicates done. In a run of several processes all call this alike, and all
+    return the same. Raises `Incompatible` if the estimator cannot run on the problem, and `ValueError` for fewer than two
+    replicates, a precision that makes no sense, or a batch-dependent key.
     """
+    precision = Precision.share(precision) if isinstance(precision, float | int) else precision
+    if replicates is None:
+        replicates = REPLICATES if precision is None else BUDGET
     if replicates < 2:
         raise ValueError(f"A variance needs `replicates >= 2`, got {replicates}.")
     reason = mismatch(estimator, problem)
@@ -112,23 +137,29 @@ def measure(
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
     state = harness.warm_up(estimator, problem, key, warm_up_steps)
     program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
-    # Replicates that do not read their keys are all equal, and one need be run.
-    count = 1 if program.work.deterministic else replicates
-    moments, spreads, seconds = _accumulate(program, estimator, state, problem, key, count, truth, progress)
     dist, _ = problem.example()
-    return Measurement(
+    measurement = functools.partial(
+        Measurement,
         estimator=estimator,
         problem=problem,
-        moments=moments,
-        spreads=spreads,
         truth_record=truth,
-        replicates=replicates,
+        budget=replicates,
+        precision=precision,
         evaluations=estimator.evaluations(dist),
         warm_up_steps=0 if state is None else warm_up_steps,
         compile_seconds=program.compile_seconds,
-        run_seconds=seconds / count,
         work=program.work,
+        processes=processes.count(),
     )
+
+    def enough(totals: Totals) -> bool:
+        return measurement(moments=totals.moments, spreads=totals.spreads, run_seconds=0.0).is_precise
+
+    # Replicates that do not read their keys are all equal, and one need be run.
+    counts = [1] if program.work.deterministic else rounds(replicates, precision)
+    totals, seconds = accumulate(program, estimator, state, problem, key, counts, truth, progress, enough)
+    count = totals.moments.count
+    return measurement(moments=totals.moments, spreads=totals.spreads, run_seconds=seconds / count)
 
 
 def prepare(estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array) -> None:
@@ -153,78 +184,10 @@ def reference_truth(
         return None
     own = jax.random.fold_in(key, REFERENCE)
     program = harness.compiled(reference, None, problem, own)
-    moments, _, _ = _accumulate(program, reference, None, problem, own, replicates, None, lambda done: None)
+    moments = accumulate(program, reference, None, problem, own, [replicates], None)[0].moments
     error = np.sqrt(moments.variance / moments.count)
     shapes = program.work.shapes
     return Truth(unflatten(moments.mean, shapes), "reference run", unflatten(error, shapes))
-
-
-def _accumulate(program, estimator, state, problem, key, replicates, truth, progress):
-    """Moments and spreads of replicates `[0, replicates)`, and the seconds the program ran."""
-    arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
-    work = program.work
-    target = np.zeros(work.size) if truth is None else flatten(truth.gradient)
-    pilot = min(PILOT, replicates, program.capacity)
-    zeros, reference = np.zeros(work.size, work.dtype), target.astype(work.dtype)
-    (first,) = harness.run(program, arrays, key, zeros, reference, [(0, pilot)])
-    centre = (first.powers[0] / pilot).astype(work.dtype)
-
-    moments = Moments.zero(centre.astype(np.float64), work.order)
-    parts = leaf_numbers(problem, work.shapes)
-    squares = np.add.reduceat(target**2, np.cumsum([0, *work.sizes[:-1]]))
-    norms = {name: math.sqrt(sum(squares[i] for i in ids)) for name, ids in parts.items()}
-    spreads = {name: Spread() for name in parts}
-    seconds = 0.0
-    for spans in _schedule(replicates, program.capacity, len(work.devices)):
-        started = time.perf_counter()
-        results = list(harness.run(program, arrays, key, centre, reference, [span for _, span in spans]))
-        seconds += time.perf_counter() - started
-        for (block, (begin, end)), result in zip(spans, results, strict=True):
-            moments.add(block, end - begin, result.powers)
-            for name, ids in parts.items():
-                spreads[name].add(block, *_scalars(result.scalars[:, ids], norms[name]))
-        progress(moments.count)
-    return moments, spreads, seconds
-
-
-def _schedule(replicates: int, capacity: int, devices: int):
-    """Work in calls: lists of `(block, (first, last))`, one per device. Blocks depend on the number of replicates
-    only."""
-    edges = np.linspace(0, replicates, min(BLOCKS, replicates) + 1).astype(int)
-    spans = [
-        (block, (first, min(first + capacity, int(end))))
-        for block, (begin, end) in enumerate(zip(edges[:-1], edges[1:], strict=True))
-        for first in range(int(begin), int(end), capacity)
-    ]
-    return [spans[i : i + devices] for i in range(0, len(spans), devices)]
-
-
-def flatten(tree: PyTree) -> np.ndarray:
-    """The leaves of a gradient one after the other, in float64."""
-    return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
-
-
-def unflatten(vector: np.ndarray, shapes: PyTree) -> PyTree:
-    """A vector as a gradient of these shapes."""
-    leaves, treedef = jax.tree.flatten(shapes)
-    pieces = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return jax.tree.unflatten(treedef, [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)])
-
-
-def leaf_numbers(problem: AbstractProblem, shapes: PyTree) -> dict[str, list[int]]:
-    """For each part of the gradient, which of its leaves it is made of."""
-    leaves, treedef = jax.tree.flatten(shapes)
-    numbered = jax.tree.unflatten(treedef, list(range(len(leaves))))
-    return {name: jax.tree.leaves(part) for name, part in problem.parts(numbered).items()}
-
-
-def _scalars(rows: np.ndarray, truth_norm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance from the centre and cosine with the truth of each replicate of one part, from rows `[n, leaves,
-    3]`."""
-    squared, norm, inner = rows.astype(np.float64).sum(axis=1).T
-    length = np.sqrt(norm) * truth_norm
-    cosine = np.divide(inner, length, out=np.full_like(inner, 0.0 if truth_norm else np.nan), where=length > 0)
-    return squared, cosine
 
 
 def hyperparameters(estimator: AbstractEstimator) -> str:

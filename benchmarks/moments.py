@@ -8,7 +8,8 @@ honest error of the bias needs (`tr Sigma^2`, not only the diagonal) is seen in 
 A gradient is one vector here, its leaves one after the other; `measurement` gives it back its structure.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,6 +36,15 @@ class Moments:
         """No replicates yet; `order` is the highest power kept, 2 or 4."""
         size = len(centre)
         return Moments(centre, np.zeros(BLOCKS, int), np.zeros((BLOCKS, size)), np.zeros((order - 1, size)))
+
+    def plus(self, other: "Moments") -> "Moments":
+        """The moments of the replicates of both, which have one centre."""
+        sums = ((getattr(self, name), getattr(other, name)) for name in ("counts", "first", "higher"))
+        return Moments(self.centre, *(mine + theirs for mine, theirs in sums))
+
+    def halved(self) -> "Moments":
+        """The same replicates in half of the blocks, each made of two neighbours."""
+        return Moments(self.centre, _paired(self.counts), _paired(self.first), self.higher)
 
     def add(self, block: int, count: int, powers: Float[np.ndarray, "order coordinates"]) -> None:
         """Add to `block` the sums of the first, second, ... powers of `g - centre` over `count` replicates."""
@@ -88,14 +98,15 @@ class Moments:
 class Spread:
     """What is kept of the scalars of each replicate of one part of the gradient.
 
-    The squared distance `q` from the centre: its first power sum per block, its second, and its largest values; and the
-    cosine with the truth.
+    The squared distance `q` from the centre: its first power sum per block, its second, and its `longest` largest
+    values; and the cosine with the truth.
     """
 
+    longest: int = LONGEST_TAIL + 1
     counts: Int[np.ndarray, "blocks"] = field(default_factory=lambda: np.zeros(BLOCKS, int))
     squares: Float[np.ndarray, "blocks"] = field(default_factory=lambda: np.zeros(BLOCKS))
     fourths: float = 0.0
-    tail: Float[np.ndarray, "largest"] = field(default_factory=lambda: np.zeros(0))
+    largest: Float[np.ndarray, "kept"] = field(default_factory=lambda: np.zeros(0))
     cosine: float = 0.0
     aligned: int = 0
 
@@ -105,13 +116,43 @@ class Spread:
         self.counts[block] += len(q)
         self.squares[block] += q.sum()
         self.fourths += float(np.sum(q**2))
-        longest = min(int(np.ceil(3 * np.sqrt(self.count))), LONGEST_TAIL) + 1
-        tail = np.concatenate([self.tail, q])
-        self.tail = tail if len(tail) <= longest else np.partition(tail, len(tail) - longest)[-longest:]
+        self.largest = largest(np.concatenate([self.largest, q]), self.longest)
         self.cosine += float(cosine.sum(dtype=np.float64))
         self.aligned += int(np.sum(cosine > 0))
+
+    def plus(self, other: "Spread") -> "Spread":
+        """The spread of the replicates of both."""
+        names = ("counts", "squares", "fourths", "cosine", "aligned")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        tail = largest(np.concatenate([self.largest, other.largest]), self.longest)
+        return Spread(longest=self.longest, largest=tail, **sums)
+
+    def halved(self) -> "Spread":
+        """The same replicates in half of the blocks, each made of two neighbours."""
+        return replace(self, counts=_paired(self.counts), squares=_paired(self.squares))
 
     @property
     def count(self) -> int:
         """The number of replicates."""
         return int(self.counts.sum())
+
+    @property
+    def tail(self) -> Float[np.ndarray, "largest"]:
+        """The largest squared distances, as many as the Pareto diagnostic takes and the one below them."""
+        return largest(self.largest, tail_length(self.count))
+
+
+def tail_length(count: int) -> int:
+    """How many of the largest squared distances of `count` replicates the Pareto diagnostic needs."""
+    return min(math.ceil(3 * math.sqrt(count)), LONGEST_TAIL) + 1
+
+
+def largest(values: Float[np.ndarray, "values"], number: int) -> Float[np.ndarray, "kept"]:
+    """The `number` largest values, or all if there are fewer, in any order."""
+    return values if len(values) <= number else np.partition(values, len(values) - number)[-number:]
+
+
+def _paired(blocks: np.ndarray) -> np.ndarray:
+    """Sums of neighbouring pairs along the first axis, followed by as many zeros."""
+    sums = blocks[::2] + blocks[1::2]
+    return np.concatenate([sums, np.zeros_like(sums)])

@@ -47,6 +47,15 @@ FIELDS: dict[str, Field] = {
     "unbiased": Field(bool, "whether the estimator declares to be unbiased"),
     "seed": Field(int, "seed of the run", True),
     "replicates": Field(int, "independent estimates measured"),
+    "replicate_budget": Field(int, "most replicates that a run to a precision could take"),
+    "precision_target": Field(
+        str, "precision asked for: a share such as 1%, or a width in the units of variance and gradient"
+    ),
+    "precision_reached": Field(
+        float,
+        "larger of the half-width of the variance's interval and the minimum detectable bias for an exact truth: shares of "
+        "variance and of truth_norm (at least sqrt(variance) / 10) if the target is one, else as they are",
+    ),
     "warmup": Field(int, "adaptation steps before the state was frozen"),
     "dim": Field(int, "coordinates of this part of the gradient"),
     "truth_kind": Field(str, "closed form, enumeration, quadrature, reference run or unknown"),

@@ -18,6 +18,7 @@ from estimators import ESTIMATORS
 from . import environment
 from .harness import double_precision, stream_key
 from .measurement import Incompatible, Measurement, hyperparameters, measure, prepare
+from .precision import Precision
 from .problems import PROBLEMS, Truth, mismatch
 from .records import Record, make_record
 from .specs import Spec, UserError
@@ -34,6 +35,13 @@ class Plan(NamedTuple):
     suite: str
     seed: int
     warm_up_steps: int = WARM_UP_STEPS
+    precision: Precision | None = None
+
+    def length(self, cell: Cell) -> dict:
+        """What decides how many replicates are run: a number, or a budget and a precision."""
+        if self.precision is None:
+            return {"replicates": cell.replicates}
+        return {"replicate_budget": cell.replicates, "precision_target": str(self.precision)}
 
     def identity(self, cell: Cell) -> dict:
         """Everything that the numbers of a cell depend on, by which a resumed run knows it again."""
@@ -43,7 +51,7 @@ class Plan(NamedTuple):
             "problem": str(cell.problem),
             "estimator": cell.estimator.name,
             "hyperparameters": json.loads(hyperparameters(estimator)),
-            "replicates": cell.replicates,
+            **self.length(cell),
             "seed": self.seed,
             "warm_up_steps": self.warm_up_steps,
             "dtype": "float64" if double_precision() else "float32",
@@ -73,7 +81,7 @@ def run_cell(cell: Cell, plan: Plan, progress: Callable[[int], None] = lambda do
     }
 
     def refused(status: str, reason: str) -> list[Record]:
-        return [make_record(**common, headline=True, replicates=cell.replicates, status=status, reason=reason)]
+        return [make_record(**common, headline=True, **plan.length(cell), status=status, reason=reason)]
 
     try:
         measurement = _measure(cell, plan, progress)
@@ -92,6 +100,7 @@ def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measure
         problem_of(cell.problem),
         _key(plan, cell),
         replicates=cell.replicates,
+        precision=plan.precision,
         truth=truth_of(cell.problem),
         warm_up_steps=plan.warm_up_steps,
         progress=progress,

@@ -1,5 +1,7 @@
-"""One `scorepath run`: the cells go in, a table comes out, and every finished cell is on disk before the next
-begins."""
+"""One `scorepath run`: the cells go in, a table comes out, and every finished cell is on disk before the next begins.
+
+In a run of several processes all measure, and process 0 alone prints, writes, and knows what is finished.
+"""
 
 import json
 import sys
@@ -8,57 +10,78 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import environment
-from .records import to_line
+from . import environment, processes
+from .records import Record, to_line
 from .runner import Plan, check, run_all
 from .specs import UserError
-from .store import open_run
+from .store import RunDirectory, open_run
 from .suites import Cell
 
 
 def run_session(cells: list[Cell], arguments) -> int:
     """Measure `cells` as the command line asks; the exit code."""
-    plan = Plan(arguments.suite or "", arguments.seed, arguments.warm_up)
+    plan = Plan(arguments.suite or "", arguments.seed, arguments.warm_up, arguments.precision)
     reasons = check(cells)
     if len(reasons) == len(cells):
         raise UserError("; ".join(dict.fromkeys(reasons.values())))
+    first = processes.index() == 0
     if arguments.dry_run:
-        return _print_plan(cells, reasons, plan, arguments.json)
-    store = (
-        open_run(arguments.out, {"suite": plan.suite, "seed": plan.seed}, _about(arguments)) if arguments.out else None
-    )
-    records = []
-    with _announcer(len(cells), quiet=not sys.stderr.isatty()) as announce:
-        finished = store.finished if store else lambda identity: None
-        for cell, identity, found, seconds in run_all(cells, plan, finished, announce.progress):
-            if store and seconds:
-                found = store.write(identity, found)
-            if arguments.json:
-                sys.stdout.writelines(map(to_line, found))
-                sys.stdout.flush()
-            records += found
-            announce.done(cell, found[0], seconds)
-    if store:
-        store.consolidate()
-    if not arguments.json:
-        from .report import summary_lines, summary_table
+        return _print_plan(cells, reasons, plan, arguments.json) if first else 0
+    store = processes.on_the_first(lambda: _open(plan, arguments))
 
-        if sys.stdout.isatty():
-            Console().print(summary_table(records))
-        else:
-            print("\n".join(summary_lines(records)))
+    def finished(identity: dict) -> list[Record] | None:
+        return processes.on_the_first(lambda: store.finished(identity) if store else None, elsewhere=[])
+
+    records = []
+    with _announcer(len(cells), sys.stderr.isatty() and first) as announce:
+        for cell, identity, found, seconds in run_all(cells, plan, finished, announce.progress):
+            if arguments.out and seconds:
+                found = processes.on_the_first(lambda i=identity, f=found: store.write(i, f), elsewhere=found)
+            if first:
+                _emit(found, arguments.json)
+                announce.done(cell, found[0], seconds)
+            records += found
+    if first:
+        _conclude(store, records, arguments.json)
     failed = sum(record["status"] == "failed" for record in records)
     return 1 if failed and arguments.strict else 0
 
 
+def _open(plan: Plan, arguments) -> RunDirectory | None:
+    if not arguments.out:
+        return None
+    return open_run(arguments.out, {"suite": plan.suite, "seed": plan.seed}, _about(arguments))
+
+
+def _emit(records: list[Record], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.writelines(map(to_line, records))
+        sys.stdout.flush()
+
+
+def _conclude(store: RunDirectory | None, records: list[Record], as_json: bool) -> None:
+    """Gather what was stored, and print the table."""
+    if store:
+        store.consolidate()
+    if as_json:
+        return
+    from .report import summary_lines, summary_table
+
+    if sys.stdout.isatty():
+        Console().print(summary_table(records))
+    else:
+        print("\n".join(summary_lines(records)))
+
+
 def _about(arguments) -> dict:
     command = ["scorepath", "run", *([arguments.suite] if arguments.suite else [])]
-    for name in ("estimators", "problems", "replicates"):
+    for name in ("estimators", "problems", "replicates", "precision"):
         if getattr(arguments, name) is not None:
             command += [f"--{name}", str(getattr(arguments, name))]
     if arguments.seed:
         command += ["--seed", str(arguments.seed)]
-    return {"command": " ".join(command), **environment.machine()}
+    several = {"processes": str(processes.count())} if processes.count() > 1 else {}
+    return {"command": " ".join(command), **environment.machine(), **several}
 
 
 def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json: bool) -> int:
@@ -79,10 +102,10 @@ def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json
 class _announcer:
     """Progress on standard error: a bar with the time that remains on a terminal, else one plain line a cell."""
 
-    def __init__(self, total: int, quiet: bool):
+    def __init__(self, total: int, live: bool):
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
-        self.quiet, self.total, self.count, self.started = quiet, total, 0, time.perf_counter()
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not live)
+        self.live, self.total, self.count, self.started = live, total, 0, time.perf_counter()
         self.task = self.bar.add_task("", total=total)
 
     def __enter__(self):
@@ -104,7 +127,7 @@ class _announcer:
         self.bar.update(self.task, completed=self.count)
         note = {"ok": record["verdict"], "failed": record["reason"], "incompatible": record["reason"]}[record["status"]]
         spent = f"{seconds:.1f} s" if seconds else "found"
-        if self.quiet:
+        if not self.live:
             print(
                 f"[{self.count}/{self.total}] {cell.estimator} on {cell.problem}: {note} ({spent})",
                 file=sys.stderr,

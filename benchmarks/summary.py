@@ -8,6 +8,7 @@ import numpy as np
 from . import statistics
 from .measurement import Measurement, flatten
 from .moments import Moments, Spread
+from .precision import Standing
 
 
 def summarise(m: Measurement, part: str, epsilon: float) -> dict:
@@ -27,6 +28,7 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "headline": part == m.parts[0],
         "unbiased": bool(m.estimator.unbiased),
         "replicates": m.replicates,
+        **_precision_fields(m, part),
         "warmup": m.warm_up_steps,
         "dim": len(mean),
         **_bias_fields(m, where, epsilon),
@@ -45,7 +47,7 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "evaluations": m.evaluations,
         "seconds_per_estimate": seconds,
         # Estimates that draw nothing are one and the same, which is computed once and alone.
-        "batch": 1 if m.work.deterministic else m.work.chunk * len(m.work.devices),
+        "batch": 1 if m.work.deterministic else m.work.chunk * len(m.work.devices) * m.processes,
         "compile_seconds": m.compile_seconds,
         "variance_x_evaluations": trace * m.evaluations,
         "variance_x_seconds": trace * seconds,
@@ -68,32 +70,57 @@ def block_variances(moments: Moments, spread: Spread, where: np.ndarray) -> np.n
     return np.maximum(squares, 0.0) * moments.count / max(moments.count - 1, 1)
 
 
-def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:
+def standing(m: Measurement, part: str) -> Standing:
+    """Where a part of a measurement stands on the way to a precision."""
+    spread, where = m.spreads[part], m.coordinates(part)
+    trace = float(m.moments.variance[where].sum())
+    spans = statistics.variance(trace, spread.squares.sum(), spread.fourths, m.moments.count)
     if m.truth_record is None:
-        return {"truth_kind": "unknown", "verdict": "undetermined", "epsilon": epsilon}
+        return Standing(*spans, detectable=None, truth_norm=None, tested=0)
+    sample = _sample(m, where)
+    found = statistics.bias(sample._replace(truth_se=np.zeros_like(sample.truth_se)))
+    norm = float(np.linalg.norm(flatten(m.truth)[where]))
+    return Standing(*spans, detectable=found.min_detectable, truth_norm=norm, tested=found.tested)
+
+
+def _precision_fields(m: Measurement, part: str) -> dict:
+    if m.precision is None:
+        return {}
+    reached = standing(m, part).reached(m.precision)
+    return {"replicate_budget": m.budget, "precision_target": str(m.precision), "precision_reached": reached}
+
+
+def _sample(m: Measurement, where: np.ndarray) -> statistics.Sample:
+    """What the statistics of bias need to know of the coordinates `where`, of which the truth is known."""
     truth, known = flatten(m.truth)[where], m.truth_record.standard_error
-    error = np.zeros_like(truth) if known is None else flatten(known)[where]
-    norm, trace = float(np.linalg.norm(truth)), float(m.moments.variance[where].sum())
+    trace = float(m.moments.variance[where].sum())
     root_second_moment = math.sqrt(float(np.sum(m.moments.mean[where] ** 2)) + trace)
     units = statistics.ROUNDING_UNITS * float(np.finfo(m.work.dtype).eps)
-    sample = statistics.Sample(
+    return statistics.Sample(
         count=m.moments.count,
         offset=m.moments.mean[where] - truth,
         variance=m.moments.variance[where],
         third=None if m.moments.third is None else m.moments.third[where],
         fourth=None if m.moments.fourth is None else m.moments.fourth[where],
         blocks=m.moments.block_means()[:, where],
-        truth_se=error,
-        resolution=units * max(norm, root_second_moment) / math.sqrt(len(truth)),
+        truth_se=np.zeros_like(truth) if known is None else flatten(known)[where],
+        resolution=units * max(float(np.linalg.norm(truth)), root_second_moment) / math.sqrt(len(truth)),
         deterministic=m.work.deterministic,
     )
+
+
+def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:
+    if m.truth_record is None:
+        return {"truth_kind": "unknown", "verdict": "undetermined", "epsilon": epsilon}
+    sample = _sample(m, where)
+    norm, trace = float(np.linalg.norm(flatten(m.truth)[where])), float(sample.variance.sum())
     found = statistics.bias(sample)
     verdict, needed = statistics.verdict(found, m.estimator.unbiased, max(norm, 0.01 * math.sqrt(trace)), epsilon)
     low, high = found.interval
     return {
         "truth_kind": m.truth_record.kind,
         "truth_norm": norm,
-        "truth_se": float(np.linalg.norm(error)),
+        "truth_se": float(np.linalg.norm(sample.truth_se)),
         "bias_sq": found.squared,
         "bias_sq_se": found.squared_se,
         "bias_sq_ci_low": low,

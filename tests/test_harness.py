@@ -16,6 +16,7 @@ from jax import export
 from benchmarks import Expectation, Incompatible, harness, measure
 from benchmarks.problems import PROBLEMS
 from benchmarks.random import fenced
+from benchmarks.schedule import calls
 from estimators import (
     REBAR,
     Bernoulli,
@@ -204,11 +205,5 @@ def test_the_program_lowers_for_accelerators(factory, problem, key):
 def test_programs_do_not_grow_with_replicates(problem, key):
     """Memory: the arrays that one call returns are as large for a million replicates as for a thousand."""
     program = harness.compiled(ScoreFunction(), None, problem, fenced(key))
-    spans = [span for count in (10**3, 10**6) for call in _spans(count, program) for span in call]
+    spans = [span for count in (10**3, 10**6) for call in calls(0, count, program.capacity, 1) for _, span in call]
     assert max(end - begin for begin, end in spans) <= program.capacity
-
-
-def _spans(count, program):
-    from benchmarks.measurement import _schedule
-
-    return [[span for _, span in call] for call in _schedule(count, program.capacity, 1)]

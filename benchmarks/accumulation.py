@@ -1,0 +1,168 @@
+"""Accumulation: the replicates of a cell are run, call after call, and become sums on the host.
+
+All that is kept of the replicates are sums and the largest squared distances, and both merge: over calls, devices,
+processes and rounds. A cell is run in rounds, each twice as long as all before it, until somebody has seen enough.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from . import harness, processes
+from .moments import Moments, Spread, tail_length
+from .problems import AbstractProblem, Truth
+from .schedule import calls
+
+# Replicates whose mean is the centre of the power sums.
+PILOT = 64
+
+
+@dataclass
+class Totals:
+    """What is kept of some replicates: of each coordinate, and of each part of the gradient."""
+
+    moments: Moments
+    spreads: dict[str, Spread]
+
+    def plus(self, other: "Totals") -> "Totals":
+        """That of the replicates of both."""
+        spreads = {name: spread.plus(other.spreads[name]) for name, spread in self.spreads.items()}
+        return Totals(self.moments.plus(other.moments), spreads)
+
+    def halved(self) -> "Totals":
+        """The same replicates in half of the blocks."""
+        return Totals(self.moments.halved(), {name: spread.halved() for name, spread in self.spreads.items()})
+
+
+class Cell:
+    """A program with what it is run on: the arrays, the key, the truth, and the centre of the power sums."""
+
+    def __init__(self, program: harness.Program, arrays: PyTree, problem: AbstractProblem, key, truth: Truth | None):
+        work = program.work
+        target = np.zeros(work.size) if truth is None else flatten(truth.gradient)
+        self.program, self.arrays, self.key = program, arrays, key
+        self.parts = leaf_numbers(problem, work.shapes)
+        squares = np.add.reduceat(target**2, np.cumsum([0, *work.sizes[:-1]]))
+        self.norms = {name: math.sqrt(sum(squares[i] for i in ids)) for name, ids in self.parts.items()}
+        self.truth = target.astype(work.dtype)
+        self.centre = np.zeros(work.size, work.dtype)
+
+    def centred(self, pilot: int) -> "Cell":
+        """This cell, centred on the mean of its first replicates: that of process 0, since others may round otherwise."""
+        pilot = min(pilot, self.program.capacity)
+        with processes.together():
+            (first,) = self.run([(0, pilot)])
+        self.centre = processes.of_the_first(first.powers[0] / pilot).astype(self.program.work.dtype)
+        return self
+
+    def run(self, spans: list[tuple[int, int]]) -> list[harness.Replicates]:
+        """One call of the program."""
+        return list(harness.run(self.program, self.arrays, self.key, self.centre, self.truth, spans))
+
+    def nothing(self, longest: int) -> Totals:
+        """Of no replicates, with room for the tail of the longest run that may become of it."""
+        moments = Moments.zero(self.centre.astype(np.float64), self.program.work.order)
+        return Totals(moments, {name: Spread(longest) for name in self.parts})
+
+    def add(self, totals: Totals, block: int, count: int, result: harness.Replicates) -> None:
+        """Add the replicates of one span to `totals`."""
+        totals.moments.add(block, count, result.powers)
+        for name, ids in self.parts.items():
+            totals.spreads[name].add(block, *_scalars(result.scalars[:, ids], self.norms[name]))
+
+
+def accumulate(
+    program: harness.Program,
+    estimator,
+    state: PyTree,
+    problem: AbstractProblem,
+    key,
+    rounds: list[int],
+    truth: Truth | None,
+    progress: Callable[[int], None] = lambda done: None,
+    enough: Callable[[Totals], bool] = lambda totals: False,
+) -> tuple[Totals, float]:
+    """The totals of the replicates from 0 on, and the seconds that the program ran for them, on the slowest process.
+
+    `rounds` are the numbers of replicates after which `enough` is asked, each twice the one before; the last ends the
+    run whatever it says.
+    """
+    arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
+    cell = Cell(program, arrays, problem, key, truth).centred(min(PILOT, rounds[0]))
+    longest = tail_length(rounds[-1])
+    totals, seconds, done = cell.nothing(longest), 0.0, 0
+    for count in rounds:
+        fresh, spent = _round(cell, done, count, longest, progress)
+        totals = totals.halved().plus(fresh) if done else fresh
+        seconds, done = seconds + spent, count
+        if count == rounds[-1] or enough(totals):
+            break
+    return totals, seconds
+
+
+def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[int], None]) -> tuple[Totals, float]:
+    """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process."""
+    fresh, seconds, work = cell.nothing(longest), 0.0, cell.program.work
+    share = len(work.devices), processes.index(), processes.count()
+    with processes.together():
+        for call in calls(begin, end, cell.program.capacity, *share):
+            started = time.perf_counter()
+            results = cell.run([span for _, span in call])
+            seconds += time.perf_counter() - started
+            for (block, (first, last)), result in zip(call, results, strict=True):
+                cell.add(fresh, block, last - first, result)
+            progress(min(begin + fresh.moments.count * processes.count(), end))
+    return merged(fresh), float(processes.gathered(np.array([seconds])).max())
+
+
+def merged(totals: Totals) -> Totals:
+    """The totals of all processes: sums are added, and tails are the largest of all."""
+    if processes.count() == 1:
+        return totals
+    moments, spreads = totals.moments, totals.spreads
+    kept = [moments.counts, moments.first, moments.higher]
+    for spread in spreads.values():
+        kept += [spread.counts, spread.squares, np.array([spread.fourths, spread.cosine, float(spread.aligned)])]
+    counts, first, higher, *rest = processes.added(kept)
+    together = {}
+    for position, (name, spread) in enumerate(spreads.items()):
+        own, squares, (fourths, cosine, aligned) = rest[3 * position : 3 * position + 3]
+        tail = processes.united(spread.largest, spread.longest)
+        sums = (float(fourths), tail, float(cosine), int(aligned))
+        empty = Spread(spread.longest)
+        together[name] = empty.plus(Spread(spread.longest, own, squares, *sums))
+    return Totals(Moments(moments.centre, counts, first, higher), together)
+
+
+def flatten(tree: PyTree) -> np.ndarray:
+    """The leaves of a gradient one after the other, in float64."""
+    return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def unflatten(vector: np.ndarray, shapes: PyTree) -> PyTree:
+    """A vector as a gradient of these shapes."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    pieces = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return jax.tree.unflatten(treedef, [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)])
+
+
+def leaf_numbers(problem: AbstractProblem, shapes: PyTree) -> dict[str, list[int]]:
+    """For each part of the gradient, which of its leaves it is made of."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    numbered = jax.tree.unflatten(treedef, list(range(len(leaves))))
+    return {name: jax.tree.leaves(part) for name, part in problem.parts(numbered).items()}
+
+
+def _scalars(rows: np.ndarray, truth_norm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance from the centre and cosine with the truth of each replicate of one part, from rows `[n, leaves,
+    3]`."""
+    squared, norm, inner = rows.astype(np.float64).sum(axis=1).T
+    length = np.sqrt(norm) * truth_norm
+    cosine = np.divide(inner, length, out=np.full_like(inner, 0.0 if truth_norm else np.nan), where=length > 0)
+    return squared, cosine
