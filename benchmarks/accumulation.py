@@ -17,10 +17,7 @@ from jaxtyping import PyTree
 from . import harness, processes
 from .moments import Moments, Spread, tail_length
 from .problems import AbstractProblem, Truth
-from .schedule import calls
-
-# Replicates whose mean is the centre of the power sums.
-PILOT = 64
+from .schedule import PILOT, calls
 
 
 @dataclass

@@ -84,8 +84,8 @@ class Standing(NamedTuple):
         """Whether that is enough to stop."""
         if self.variance <= 0 or (self.detectable is not None and self.tested == 0):
             return False
-        believed = self.standard_error <= self.variance / math.sqrt(FEWEST_EFFECTIVE)
-        return believed and self.reached(target) <= target.width
+        believed = bool(self.standard_error <= self.variance / math.sqrt(FEWEST_EFFECTIVE))
+        return believed and bool(self.reached(target) <= target.width)
 
 
 def rounds(budget: int, target: Precision | None) -> list[int]:

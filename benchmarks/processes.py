@@ -8,6 +8,7 @@ exchanged, and all of this is the identity.
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -59,6 +60,9 @@ def start(
             f"Process {index()} has {jax.local_device_count()} devices of {jax.device_count()} in {count()} processes; all need "
             "the same number. Set `JAX_NUM_CPU_DEVICES` on CPU, or what the launcher gives each task."
         )
+    # The first exchange connects them, of which Gloo tells on standard output, where records go.
+    with _standard_output_as_error():
+        gathered(np.zeros(1))
 
 
 def launched(environment: Mapping[str, str]) -> str | None:
@@ -69,6 +73,18 @@ def launched(environment: Mapping[str, str]) -> str | None:
     """
     sizes = {name: environment.get(variable, "") for name, variable in LAUNCHERS.items()}
     return next((name for name, size in sizes.items() if size.isdecimal() and int(size) > 1), None)
+
+
+@contextmanager
+def _standard_output_as_error() -> Iterator[None]:
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:

@@ -13,6 +13,8 @@ from .moments import BLOCKS
 # Edges of blocks are multiples of this, once blocks are long enough for it to make them unequal by a few per cent only.
 GRAIN = 32
 SHORTEST_GRAINED = 4 * GRAIN * BLOCKS
+# Replicates whose mean is the centre of the power sums.
+PILOT = 64
 
 Span = tuple[int, int]
 
