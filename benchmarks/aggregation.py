@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from .comparison import FEWEST_BLOCKS, SHARED, relative_blocks
 
@@ -30,8 +29,6 @@ FEWEST_PROBLEMS = 5
 # Quarter of the problems that an interquartile mean leaves out at each end.
 QUARTER = 0.25
 
-Draws = Float[np.ndarray, "draws problems"]
-
 
 class Interval(NamedTuple):
     """A number with its 95 % interval."""
@@ -41,7 +38,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled(rows: pd.DataFrame, draws: int = DRAWS, seed: int = SEED) -> Float[np.ndarray, "draws rows"]:
+def resampled(rows: pd.DataFrame, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
     """Log variances of records of one problem under resampling of their blocks.
 
     Records that agree in stream, replicates, seed and part see the same blocks; one without blocks is drawn from the
@@ -76,7 +73,7 @@ def _strata(rows: pd.DataFrame) -> list[list[int]]:
     return list(strata.values())
 
 
-def geometric_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."] | np.floating:
+def geometric_mean(scores: np.ndarray) -> np.ndarray | np.floating:
     """The geometric mean of the ratios whose binary logarithms are `scores`.
 
     >>> float(geometric_mean(np.array([-1.0, 0.0, 4.0])))
@@ -85,7 +82,7 @@ def geometric_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarra
     return 2.0 ** np.mean(scores, axis=-1)
 
 
-def interquartile_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.ndarray, "..."] | np.floating:
+def interquartile_mean(scores: np.ndarray) -> np.ndarray | np.floating:
     """The same over the middle half of the problems.
 
     >>> float(interquartile_mean(np.array([-60.0, 1.0, 1.0, 2.0, 0.0, 90.0])))
@@ -96,9 +93,7 @@ def interquartile_mean(scores: Float[np.ndarray, "... problems"]) -> Float[np.nd
     return 2.0 ** np.mean(np.sort(scores, axis=-1)[..., cut : count - cut], axis=-1)
 
 
-def profile(
-    scores: Float[np.ndarray, "... estimators problems"], factors: Float[np.ndarray, "factors"]
-) -> Float[np.ndarray, "... estimators factors"]:
+def profile(scores: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """The share of problems on which each estimator is within each factor of the best; scores may be `inf` for an
     estimator that has no number on a problem, and then it is within none.
 
@@ -109,7 +104,7 @@ def profile(
     return np.mean(behind[..., None, :] <= np.log2(factors)[:, None], axis=-1)
 
 
-def with_bootstrap(statistic, scores: Float[np.ndarray, "problems"], draws: Draws, resample_problems: bool = False):
+def with_bootstrap(statistic, scores: np.ndarray, draws: np.ndarray, resample_problems: bool = False):
     """A statistic of scores with the 95 % percentile interval of its bootstrap `draws`."""
     if resample_problems:
         generator = np.random.default_rng(SEED)

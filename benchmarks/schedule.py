@@ -13,8 +13,9 @@ from .moments import BLOCKS
 # Edges of blocks are multiples of this, once blocks are long enough for it to make them unequal by a few per cent only.
 GRAIN = 32
 SHORTEST_GRAINED = 4 * GRAIN * BLOCKS
-# Replicates whose mean is the centre of the power sums.
-PILOT = 64
+# Replicates whose mean is the centre of the power sums and of the squared distances. The spread of the latter is taken for
+# that of distances from the mean, so the centre has to be much nearer to the mean than skewness times a deviation.
+PILOT = 4096
 
 Span = tuple[int, int]
 
