@@ -12,6 +12,7 @@ EPILOG = """\
 examples:
   scorepath run quick --out runs/quick          measure, table, resume if it was interrupted
   scorepath run --estimators disarm,rebar:temperature=0.1 --problems bernoulli-vae:checkpoint=late
+  scorepath decompose --problems bernoulli-vae --estimators disarm,leave-one-out --out runs/noise
   scorepath report runs/quick                   tables and figures from the records
   scorepath compare runs/before runs/after      what differs beyond the joint error of two runs
   scorepath info gumbel-softmax                 formula, bias, requirements, cost, reference
@@ -83,6 +84,27 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--strict", action="store_true", help="exit with 1 if a cell failed")
     _processes(run)
     _plugins(run)
+
+    noise = commands.add_parser(
+        "decompose", help="where the variance of a training gradient comes from: sampling, minibatches"
+    )
+    noise.add_argument("--estimators", required=True, help="names separated by commas; ratios refer to the first")
+    noise.add_argument(
+        "--problems",
+        required=True,
+        help="autoencoders; `batch=N` makes their first N images the data set (default: the digits)",
+    )
+    noise.add_argument("--batch", type=int, default=100, help="images of a minibatch (default: 100)")
+    noise.add_argument(
+        "--replicates", type=int, default=4000, help="minibatches, with two estimates each (default: 4000)"
+    )
+    noise.add_argument(
+        "--warm-up", type=int, default=500, help="adaptation steps before a state is frozen (default: 500)"
+    )
+    noise.add_argument("--seed", type=int, default=0, help="seed of all streams (default: 0)")
+    noise.add_argument("--out", help="folder for lines of JSON, a page of tables and a figure")
+    noise.add_argument("--json", action="store_true", help="rows as JSON lines on standard output instead of tables")
+    _plugins(noise)
 
     report = commands.add_parser("report", help="tables, figures and a page from the records of a run")
     report.add_argument("folder", help="a folder that `scorepath run --out` made")

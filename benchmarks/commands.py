@@ -131,6 +131,28 @@ def _cells(arguments) -> list:
     return [cell._replace(replicates=replicates) for cell in cells] if replicates else cells
 
 
+def decompose(arguments) -> int:
+    """Where the variance of the training gradient of an autoencoder comes from."""
+    from . import noise
+    from .training_steps import run_decompositions
+
+    _registries(arguments.plugin)
+    rows = []
+    for row in run_decompositions(parse_list(arguments.estimators), parse_list(arguments.problems), arguments):
+        print(f"{row['estimator']} on {row['problem']}: {row['reason'] or 'done'}", file=sys.stderr, flush=True)
+        rows.append(row)
+        if arguments.json:
+            print(noise.to_line(row), end="", flush=True)
+    if not arguments.json:
+        print("\n".join(table.to_markdown() for table in noise.tables(rows)))
+    if arguments.out:
+        options = (
+            f"--{name} {getattr(arguments, name)}" for name in ("problems", "estimators", "batch", "replicates", "seed")
+        )
+        noise.write(arguments.out, rows, f"scorepath decompose {' '.join(options)}")
+    return 0
+
+
 def report(arguments) -> int:
     """Tables and figures from records."""
     from .report import write_report
@@ -185,4 +207,12 @@ def doctor(arguments) -> int:
     return 0
 
 
-COMMANDS = {"list": list_names, "info": info, "run": run, "report": report, "compare": compare, "doctor": doctor}
+COMMANDS = {
+    "list": list_names,
+    "info": info,
+    "run": run,
+    "decompose": decompose,
+    "report": report,
+    "compare": compare,
+    "doctor": doctor,
+}

@@ -178,7 +178,8 @@ def test_a_run_to_a_precision_is_resumed_and_told_from_others(tmp_path, capsys):
 def test_a_dry_run_says_that_the_number_is_a_budget(capsys):
     cell = ["run", "--estimators", "score-function", "--problems", "bernoulli-quadratic", "--dry-run"]
     assert main([*cell, "--precision", "1%"]) == 0
-    assert "1%, at most 1048576 replicates" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1,048,576" in out and "ends at a precision of 1%; the replicates are what it may take at most" in out
 
 
 RUNS = 600

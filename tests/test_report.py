@@ -389,7 +389,7 @@ def test_columns_and_pairs_without_numbers_are_listed_once():
 def test_nothing_downstream_of_a_record_imports_jax():
     modules = (
         "records, cells, store, selection, typesetting, tables, plotting, sweeps, figures, report, "
-        "comparison, aggregation, averaging, standings, rankings, profiles, differences"
+        "comparison, aggregation, averaging, standings, rankings, profiles, differences, noise"
     )
     program = f"import sys; from benchmarks import {modules}; print(sorted({{'jax', 'equinox', 'estimators'}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
