@@ -95,6 +95,8 @@ def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json
         return 0
     print("\n".join(forecast.lines(rows, total)))
     print(f"{len(cells)} cells, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
+    if plan.precision:
+        print(f"A cell stops as soon as it has {plan.precision}; these are the most that it may take.")
     print(forecast.basis(total))
     return 0
 
