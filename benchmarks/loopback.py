@@ -36,7 +36,7 @@ def run(arguments: Sequence[str], processes: int, devices: int = 1, timeout: flo
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         files = [[open(os.path.join(folder, f"{stream}{i}"), "w+") for stream in "oe"] for i in range(processes)]
-        started = [_start(arguments, i, processes, port, devices, *files[i]) for i in range(processes)]
+        started = [start(arguments, i, processes, port, devices, *files[i]) for i in range(processes)]
         try:
             _wait(started, time.monotonic() + timeout)
         finally:
@@ -66,7 +66,10 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _start(arguments: Sequence[str], index: int, processes: int, port: int, devices: int, out, error):
+def start(
+    arguments: Sequence[str], index: int, processes: int, port: int, devices: int, out, error
+) -> subprocess.Popen:
+    """Start process `index` of `processes`, which meet at `port`."""
     names = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes), "--process-id", str(index)]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, "-m", "benchmarks", "run", *arguments, *names]

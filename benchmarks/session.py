@@ -96,7 +96,7 @@ def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json
     print("\n".join(forecast.lines(rows, total)))
     print(f"{len(cells)} cells, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
     if plan.precision:
-        print(f"A cell ends at a precision of {plan.precision}; the replicates are what it may take at most.")
+        print(f"A cell stops as soon as it has {plan.precision}; these are the most that it may take.")
     print(forecast.basis(total))
     return 0
 

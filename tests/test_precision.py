@@ -179,17 +179,17 @@ def test_a_dry_run_says_that_the_number_is_a_budget(capsys):
     cell = ["run", "--estimators", "score-function", "--problems", "bernoulli-quadratic", "--dry-run"]
     assert main([*cell, "--precision", "1%"]) == 0
     out = capsys.readouterr().out
-    assert "1,048,576" in out and "ends at a precision of 1%; the replicates are what it may take at most" in out
+    assert "1,048,576" in out and "as soon as it has 1%" in out
 
 
 RUNS = 600
 
 
-@pytest.mark.parametrize("name, text", [("normal", "2%"), ("exponential", "10%"), ("gamma, shape 0.25", "10%")])
+@pytest.mark.parametrize("name, text", [("normal", "2.4%"), ("exponential", "10%"), ("gamma, shape 0.25", "10%")])
 def test_stopping_spoils_neither_intervals_nor_verdicts(name, text):
-    """Nominal 95 %: with 600 runs a coverage of 93 % fails once in a million seeds, one of 87.5 % passes twice in a hundred
-    thousand. At level 1e-2 right means are called biased no more often than that, by the same bound. Some runs stop and
-    some go on, or there would be nothing to see."""
+    """Nominal 95 %: with 600 runs a coverage of 93 % fails once in a million seeds, one of 83 % passes once in a thousand.
+    At level 1e-2 right means are called biased no more often than that, by the same bound. Some runs stop at a look where
+    others go on, or there would be nothing to see."""
     target, budget = Precision.parse(text), 2**15
     stopped = simulate(LAWS[name], target, budget, RUNS, seed=1)
     assert np.unique(stopped.replicates).size > 1
@@ -201,7 +201,7 @@ def test_stopping_spoils_neither_intervals_nor_verdicts(name, text):
 @pytest.mark.parametrize("text", ["2%", "5%", "10%", "50%"])
 @pytest.mark.parametrize("name", LAWS)
 def test_stopping_spoils_neither_for_any_law_and_target(name, text):
-    """With 4000 runs a coverage of 93 % fails once in a million seeds, one of 90 % passes once in ten thousand; false alarms
+    """With 4000 runs a coverage of 93 % fails once in a million seeds, one of 90 % passes twice in a hundred; false alarms
     at levels 1e-2 and 1e-3 by the same bound."""
     stopped = simulate(LAWS[name], Precision.parse(text), 2**16, 4000, seed=2)
     assert stopped.covered.sum() >= stats.binom.ppf(1e-6, 4000, 0.93)
