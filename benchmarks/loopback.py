@@ -2,8 +2,8 @@
 
     python -m benchmarks.loopback 2 --estimators leave-one-out --problems bernoulli-quadratic --replicates 1000000
 
-Each process is pinned to cores of its own as long as there are enough, so that more processes are more cores, and has one
-CPU device unless told otherwise.
+Each process has one CPU device unless told otherwise, and a core for each, its own as long as there are enough: more
+processes are more cores.
 """
 
 import json
@@ -76,8 +76,7 @@ def start(
     process = subprocess.Popen(command, stdout=out, stderr=error, env=environment)
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        share = max(len(cores) // processes, 1)
-        os.sched_setaffinity(process.pid, {cores[(index * share + i) % len(cores)] for i in range(share)})
+        os.sched_setaffinity(process.pid, {cores[(index * devices + i) % len(cores)] for i in range(devices)})
     return process
 
 

@@ -19,7 +19,7 @@ from . import environment
 from .harness import double_precision, stream_key
 from .measurement import Incompatible, Measurement, hyperparameters, measure, prepare
 from .precision import Precision
-from .problems import PROBLEMS, Truth, mismatch
+from .problems import PROBLEMS, AbstractProblem, Truth, mismatch
 from .records import Record, make_record
 from .specs import Spec, UserError
 from .suites import Cell
@@ -112,16 +112,25 @@ def _key(plan: Plan, cell: Cell) -> jax.Array:
     return stream_key(plan.seed, "problem", str(cell.problem))
 
 
-@functools.lru_cache(maxsize=16)
-def problem_of(spec: Spec):
+def problem_of(spec: Spec) -> AbstractProblem:
     """The problem called `spec`, made once for the cells that follow each other on it."""
+    return _problem_of(spec, double_precision())
+
+
+def truth_of(spec: Spec) -> Truth | None:
+    """Its truth, worked out once."""
+    return _truth_of(spec, double_precision())
+
+
+# A problem has the precision that was set when it was made, and is not the same in another.
+@functools.lru_cache(maxsize=16)
+def _problem_of(spec: Spec, double: bool) -> AbstractProblem:
     return spec.create(PROBLEMS)
 
 
 @functools.lru_cache(maxsize=16)
-def truth_of(spec: Spec) -> Truth | None:
-    """Its truth, worked out once."""
-    return problem_of(spec).truth()
+def _truth_of(spec: Spec, double: bool) -> Truth | None:
+    return _problem_of(spec, double).truth()
 
 
 def run_all(
