@@ -55,11 +55,11 @@ def simulate(law: Law, target: Precision | None, budget: int, runs: int, seed: i
 
 
 def _run(law: Law, target: Precision | None, budget: int, generator: np.random.Generator) -> tuple:
-    pilot = law.draw(generator, PILOT)
+    pilot = law.draw(generator, min(PILOT, rounds(budget, target)[0]))
     moments, spread = Moments.zero(pilot.mean(axis=0), order=4), Spread(tail_length(budget))
     truth = np.full(pilot.shape[1], law.mean)
     for count in rounds(budget, target):
-        fresh = law.draw(generator, count - moments.count - (0 if moments.count else PILOT))
+        fresh = law.draw(generator, count - max(moments.count, len(pilot)))
         fresh = fresh if moments.count else np.concatenate([pilot, fresh])
         more = sums(fresh, count, moments.centre, spread.longest)
         moments, spread = moments.halved().plus(more[0]), spread.halved().plus(more[1])

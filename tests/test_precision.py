@@ -12,7 +12,7 @@ from benchmarks import Expectation, harness, measure
 from benchmarks.cli import main
 from benchmarks.moments import BLOCKS
 from benchmarks.precision import FEWEST_REPLICATES, Precision, Standing, rounds
-from benchmarks.schedule import GRAIN, SHORTEST_GRAINED, calls, edges, looks
+from benchmarks.schedule import GRAIN, PILOT, SHORTEST_GRAINED, calls, edges, looks
 from benchmarks.stopping import LAWS, simulate
 from estimators import Bernoulli, Enumeration, LeaveOneOut, ScoreFunction
 
@@ -109,7 +109,7 @@ def test_blocks_hold_every_replicate_once(count):
 def test_looks_double_and_use_the_budget(budget):
     """The blocks of a look are pairs of blocks of the next, and all of them are edges of the harness's groups."""
     numbers = looks(budget, FEWEST_REPLICATES)
-    assert numbers[0] >= FEWEST_REPLICATES and 0.99 * budget < numbers[-1] <= budget
+    assert numbers[0] >= FEWEST_REPLICATES >= PILOT and 0.99 * budget < numbers[-1] <= budget
     for fewer, more in zip(numbers, numbers[1:], strict=False):
         assert more == 2 * fewer and edges(more)[: BLOCKS // 2 + 1] == edges(fewer)[::2]
         assert not any(edge % harness.GROUP for edge in edges(more))
