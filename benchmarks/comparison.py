@@ -12,7 +12,7 @@ variance over `b` estimates `var(d) / n` without bias, with `b - 1` degrees of f
 numbers make small, and where they share nothing it is the unpaired one. What is needed is that block `i` of `A` has
 nothing to do with block `j` of `B`: the same stream, cut in the same places. Elsewhere the errors of the two are added
 in quadrature; that is right for independent streams, and too wide where noise is shared and makes them move together.
-Blocks whose sizes differ by one replicate are taken as equal, which changes the error by the order of `1 / m^2`.
+Blocks whose sizes differ by a few per cent (edges lie on a grain) are taken as equal, which changes the error by as much at most.
 """
 
 import functools

@@ -136,7 +136,7 @@ def test_a_measured_pair_on_one_stream_is_told_apart_by_half_the_interval():
     name, found = "bernoulli-nonseparable", {}
     with jax.enable_x64(False):
         for estimator in (ARM(), DisARM()):
-            m = measure(estimator, PROBLEMS.create(name), stream_key(0, "problem", name), replicates=20_000)
+            m = measure(estimator, PROBLEMS.create(name), stream_key(0, "problem", name), replicates=20_480)
             found[type(estimator)] = {**m.summary(), **COMMON, "replicates": m.replicates, "estimator": "x"}
     a, b = found[DisARM], found[ARM]
     blocks = json.loads(a["variance_blocks"])
