@@ -37,7 +37,9 @@ class Offsets(NamedTuple):
         order = where[np.argsort(-np.abs(self.z[where]), kind="stable")]
         head = ("coordinate", "mean", "truth", "standard error", "z", "adjusted p")
         numbers = np.stack([self.mean, self.mean - self.sample.offset, self.error, self.z], axis=1)
-        return aligned(head, [(self.names[i] or "value", *map(in_short, numbers[i]), self._p_text(i)) for i in order])
+        return aligned(
+            head, [(self.names[i] or "value", *map(in_short, numbers[i]), self._p_text(i)) for i in order.tolist()]
+        )
 
     def _p_text(self, i: int) -> str:
         return "untested" if not self.tested[i] else in_short(self.p_value[i]) if self.p_value[i] > 0 else "< 1e-300"
