@@ -9,6 +9,7 @@ number of replicates, which gives the number that would tell.
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 from scipy import stats
@@ -50,7 +51,8 @@ def variance_limits(m: Measurement, bound: PyTree, false_alarm: float, missed: f
     An upper limit needs no correction: whichever coordinate lies above its bound must pass on its own.
     """
     upper = stats.norm.isf(missed)
-    if np.ndim(bound) == 0:
+    # A dict has no dimension either, as NumPy sees it.
+    if jax.tree.structure(bound) == jax.tree.structure(0.0) and np.ndim(bound) == 0:
         spread, trace = m.spreads[m.parts[0]], float(m.moments.variance.sum())
         found = statistics.variance(trace, spread.squares.sum(), spread.fourths, m.moments.count)
         log_se = found.standard_error / trace if trace > 0 else 0.0

@@ -35,7 +35,7 @@ A failure names the coordinates:
 Traceback (most recent call last):
 AssertionError: `wrong` is biased: 1 of 3 coordinates is off by more than chance allows.
   coordinate   mean  truth  standard error      z  adjusted p
-  ['w'][0]    1.5...      1           0.01...
+  ['w'][0]    1.5...      1        0.009...
 10,000 replicates; a right gradient fails with probability 1e-06, family-wise over the 3 coordinates tested.
 
 Tests are those of the tables (`statistics.bias`): t statistics corrected for skewness, and family-wise (Sidak) over the

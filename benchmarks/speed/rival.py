@@ -6,25 +6,27 @@ than keeping all gradients.
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
-import torch
 
 from .clock import Job
 from .tasks import Task
 
 BATCHES = (256, 2_048)
+torch = import_module("torch") if find_spec("torch") else None
 
 
 def jobs(task: Task) -> dict[str, tuple[Job, int]]:
-    """The task at several batches, if it is among those written out here."""
+    """The task at several batches, if it is among those written out here and PyTorch is installed."""
     gradients = {
         "T1 leave-one-out": bits,
         "T2 pathwise": cosine_pathwise,
         "T2 score function": cosine_score,
         "T3 score function": categories_score,
     }.get(task.name)
-    if gradients is None:
+    if gradients is None or torch is None:
         return {}
     arrays = [torch.from_numpy(np.array(array)) for array in task.arrays]
     few = task.naive_replicates
@@ -34,7 +36,7 @@ def jobs(task: Task) -> dict[str, tuple[Job, int]]:
 def moments(gradients: Callable, arrays: list, replicates: int, batch: int) -> Job:
     """A function of the seed that returns mean and variance over batches."""
 
-    def run(seed: int) -> torch.Tensor:
+    def run(seed: int):
         torch.manual_seed(seed)
         total = 0
         for _ in range(replicates // batch):

@@ -10,7 +10,7 @@ import numpy as np
 from ..measurement import measure
 from ..problems import Truth
 from ..startup import prepare
-from . import bare, naive
+from . import bare, naive, rival
 from .clock import Job, take_turns
 from .tasks import Task, tasks
 
@@ -23,8 +23,7 @@ def jobs(task: Task) -> dict[str, tuple[Job, int]]:
         found[f"naive, batch {batch}"] = naive.moments(task.loss, task.parameters, few, batch), few
     found["by hand"] = bare.moments(task.gradients(task.chunk), task.arrays, many, task.chunk), many
     found["suite"] = suite(task), many
-    found |= torch_jobs(task)
-    return found
+    return found | rival.jobs(task)
 
 
 def suite(task: Task) -> Job:
@@ -40,15 +39,6 @@ def suite(task: Task) -> Job:
 
 def _zeros(key, dist, f):
     return jax.tree.map(lambda leaf: 0 * leaf, dist), None
-
-
-def torch_jobs(task: Task) -> dict[str, tuple[Job, int]]:
-    """The same batched by hand in PyTorch, where that is installed."""
-    try:
-        from . import rival
-    except ImportError:
-        return {}
-    return rival.jobs(task)
 
 
 def main() -> None:
