@@ -8,6 +8,7 @@ exchanged, and all of this is the identity.
 
 import math
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from .specs import UserError
 
 # Numbers that one exchange brings to a process: it bounds the memory of merging wide gradients.
 MOST_NUMBERS = 2**22
+# How long one that has ended waits for the others: longer than process 0 needs to gather its records, and no more than it has to
+# be when one of them is gone.
+SHUTDOWN_SECONDS = 60
 # What a launcher sets for each process that it starts: the number of them.
 LAUNCHERS = {"Slurm": "SLURM_STEP_NUM_TASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
 
@@ -47,22 +51,28 @@ def start(
         _check(*named)
     elif not (distributed or launched(os.environ)):
         return
-    try:
-        jax.distributed.initialize(*named)
-    except (ValueError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"The processes of this run did not find each other ({reason}); "
-            "name them with `--coordinator HOST:PORT --processes N --process-id I`."
-        ) from error
+    with _in_a_sentence():
+        jax.distributed.initialize(*named, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
     if jax.device_count() != jax.local_device_count() * count():
         raise UserError(
             f"Process {index()} has {jax.local_device_count()} devices of {jax.device_count()} in {count()} processes; all need "
             "the same number. Set `JAX_NUM_CPU_DEVICES` on CPU, or what the launcher gives each task."
         )
     # The first exchange connects them, of which Gloo tells on standard output, where records go.
-    with _standard_output_as_error():
+    with _in_a_sentence(), _standard_output_as_error():
         gathered(np.zeros(1))
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"The processes of this run did not find each other ({reason}); start them together, and "
+            "name them with `--coordinator HOST:PORT --processes N --process-id I`."
+        ) from error
 
 
 def launched(environment: Mapping[str, str]) -> str | None:
@@ -97,6 +107,19 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
         raise UserError(
             f"`--process-id` needs a number from 0 to {processes - 1} (`--processes` less one), got {process}."
         )
+    if process == 0 and not _is_free(int(port)):
+        raise UserError(f"Port {port} of `--coordinator` is in use on this machine; choose another.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        # As JAX will: what a run that has just ended leaves behind on the port does not count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def gathered(vector: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -248,3 +249,11 @@ def test_a_mistake_gets_a_sentence_and_exit_code_2(options, sentence, capsys):
     assert main(["run", *NAMES, *options]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
+
+
+def test_a_port_in_use_is_a_sentence(capsys):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ["--coordinator", f"localhost:{port}", "--processes", "2", "--process-id", "0"]
+        assert main(["run", *NAMES, *options]) == 2
+    assert f"Port {port}" in capsys.readouterr().err
