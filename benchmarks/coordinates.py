@@ -1,29 +1,18 @@
 """Coordinate by coordinate: what a measurement says of each number of a gradient, under the name that its user gave it.
 
 A record speaks of the gradient as a whole. An assertion that fails must say *where*, so here are the paths of the
-coordinates in their pytree, their sample as `statistics` takes it, and an interval for the variance of each.
-
-The interval is Bonett's (2006). With `s^2` the sample variance, `g` the sample kurtosis, `n` replicates and the normal
-quantile `z`,
-
-    c s^2 exp(-+ z e),    c = n / (n - z),    e = c sqrt((g - (n - 3) / n) / (n - 1)),
-
-which needs a fourth moment and no normality. His kurtosis is taken about a trimmed mean, for small samples; of a stream
-there are moments about the mean only, and the trim `1 / (2 sqrt(n - 4))` vanishes as `n` grows.
-
-**References:** Bonett, Approximate confidence interval for standard deviation of nonnormal distributions, 2006.
+coordinates in their pytree, their sample as `statistics` takes it, and Bonett's interval for the variance of each.
 """
 
 import math
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from . import statistics
+from .intervals import bonett
 from .measurement import Measurement, flatten, unflatten
-
-Vector = Float[np.ndarray, "coordinates"]
 
 
 def names(tree: PyTree) -> list[str]:
@@ -39,41 +28,27 @@ def names(tree: PyTree) -> list[str]:
     ]
 
 
-def sample_of(m: Measurement) -> statistics.Sample:
-    """All coordinates of a measured gradient against its truth. Raises `ValueError` where the truth is unknown."""
+def sample_of(m: Measurement, where: np.ndarray | None = None) -> statistics.Sample:
+    """The coordinates `where` of a measured gradient, or all of them, against its truth. Raises `ValueError` where the truth
+    is unknown."""
     if m.truth_record is None:
         raise ValueError("A bias needs a truth, and this measurement has none; give `truth` to `measure`.")
-    truth, known = flatten(m.truth), m.truth_record.standard_error
-    mean, variance = m.moments.mean, m.moments.variance
-    size = max(float(np.linalg.norm(truth)), math.sqrt(float(np.sum(mean**2 + variance))))
+    where = np.arange(m.work.size) if where is None else where
+    truth, known = flatten(m.truth)[where], m.truth_record.standard_error
+    mean, variance = m.moments.mean[where], m.moments.variance[where]
+    size = max(float(np.linalg.norm(truth)), math.sqrt(float(np.sum(mean**2) + variance.sum())))
     units = statistics.ROUNDING_UNITS * float(np.finfo(m.work.dtype).eps)
     return statistics.Sample(
         count=m.moments.count,
         offset=mean - truth,
         variance=variance,
-        third=m.moments.third,
-        fourth=m.moments.fourth,
-        blocks=m.moments.block_means(),
-        truth_se=np.zeros_like(truth) if known is None else flatten(known),
+        third=None if m.moments.third is None else m.moments.third[where],
+        fourth=None if m.moments.fourth is None else m.moments.fourth[where],
+        blocks=m.moments.block_means()[:, where],
+        truth_se=np.zeros_like(truth) if known is None else flatten(known)[where],
         resolution=units * size / math.sqrt(len(truth)),
         deterministic=m.work.deterministic,
     )
-
-
-def bonett(count: int, variance: Vector, fourth: Vector, z: float = statistics.Z95) -> tuple[Vector, Vector]:
-    """The ends of the interval of each variance, from `count` replicates with the sample variances (divisor `count - 1`)
-    and the fourth central moments (divisor `count`); `z` is the normal quantile of one side, that of 95 % by default.
-
-    A coordinate that did not vary has an interval of no width.
-    """
-    if count <= max(z, 3):
-        return np.zeros_like(variance), np.full_like(variance, math.inf)
-    varies = variance > 0
-    kurtosis = fourth * (count / (count - 1)) ** 2 / np.where(varies, variance, 1.0) ** 2
-    c = count / (count - z)
-    error = c * np.sqrt(np.maximum(kurtosis - (count - 3) / count, 0.0) / (count - 1))
-    width, centre = np.where(varies, z * error, 0.0), np.where(varies, c * variance, variance)
-    return centre * np.exp(-width), centre * np.exp(width)
 
 
 def variance_intervals(m: Measurement, z: float = statistics.Z95) -> tuple[PyTree, PyTree]:

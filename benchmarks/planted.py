@@ -1,7 +1,7 @@
 """Planted bugs: right estimators with one well-known slip each, by which the power of the suite's own tests is measured.
 
 Each declares to be unbiased and is not. They are in no registry. A slip shrinks or turns the gradient, so that with the
-truth `g` its bias is known: it is `shrinkage * g`.
+truth `g` its bias is known: it is `shrinkage * g`, with a negative `shrinkage`.
 """
 
 from typing import ClassVar
@@ -15,11 +15,13 @@ from estimators.base import Grads, draw, weighted_score
 from estimators.distributions.base import PRNGKey, Scalar
 from estimators.objectives import Objective
 
-SLIPS = ("wrong sign", "no K / (K - 1)", "one sample twice", "mean of products")
+# What is wrong, and the bias that it makes as a multiple of the truth.
+SLIPS = {"wrong sign": -2.0, "no K / (K - 1)": -1 / 2, "one sample twice": -1 / 3, "mean of products": -1 / 2}
 
 
 class Slip(AbstractStatelessEstimator):
-    """Two samples with each other's value as baseline, and one thing wrong."""
+    """Leave-one-out with two samples, and one thing wrong: with three of which two are the same, where a sample is drawn
+    twice and is a part of its own baseline."""
 
     slip: str = eqx.field(static=True)
 
@@ -29,15 +31,14 @@ class Slip(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, 2)
         if self.slip == "one sample twice":
-            xs = jnp.stack([xs[0], xs[0]])
+            xs = jnp.stack([xs[0], *xs])
         values = jax.vmap(f)(xs)
         sign = -1.0 if self.slip == "wrong sign" else 1.0
-        divisor = 2.0 if self.slip == "no K / (K - 1)" else 1.0
-        centred = values - jnp.mean(values)
+        divisor = len(xs) - (0 if self.slip == "no K / (K - 1)" else 1)
         if self.slip == "mean of products":
             # Averaging values and scores apart before multiplying them.
             return weighted_score(dist, xs, jnp.broadcast_to(jnp.mean(values) / 2, values.shape))
-        return weighted_score(dist, xs, sign * centred / divisor)
+        return weighted_score(dist, xs, sign * (values - jnp.mean(values)) / divisor)
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist
@@ -45,10 +46,12 @@ class Slip(AbstractStatelessEstimator):
 
     @property
     def shrinkage(self) -> float:
-        """The bias as a multiple of the truth."""
-        return {"wrong sign": -2.0, "no K / (K - 1)": -0.5, "one sample twice": -1.0, "mean of products": -0.5}[
-            self.slip
-        ]
+        """The bias as a multiple of the truth.
+
+        One sample twice: the sum of products has mean `3 g`, that of the samples with their mean `(2 * 2 + 1) / 3 g`, and
+        half of the difference is `2 / 3 g`.
+        """
+        return SLIPS[self.slip]
 
 
 class UpdateThenUse(AbstractEstimator):

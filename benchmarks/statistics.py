@@ -5,7 +5,7 @@ replicates are at hand.
 
 - Squared bias. `|mean - g|^2` has expectation `|b|^2 + tr Sigma / n`, so an unbiased estimator would look biased; `tr
   Sigma / n` is taken off, and the result may be negative. Its variance is `4 b' Sigma b / n + 2 tr Sigma^2 / n^2`, both
-  terms estimated from block means.
+  terms estimated from block means; its interval is taken on a scale where that does not change (`intervals`).
 - Variance. `tr Sigma` is the mean of the squared deviations `q`; on the log scale its standard error is `sd(q) /
   (mean(q) sqrt(n))`, which needs no normality (the chi-squared interval does, and gradients do not oblige), only a
   fourth moment.
@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from .intervals import squared_bias_interval
 
 # Two-sided normal quantile of every 95 % interval.
 Z95 = 1.959964
@@ -51,7 +53,8 @@ class Sample(NamedTuple):
 
 class Bias(NamedTuple):
     """The squared bias of a part of a gradient, and a family-wise test of those of its coordinates that can be
-    tested."""
+    tested. `along` is the variance of the mean in the direction of its offset, `null_se` the standard error that the
+    squared bias would have at zero, `quantile` that of its interval."""
 
     squared: float
     squared_se: float
@@ -60,10 +63,16 @@ class Bias(NamedTuple):
     tested: int
     min_detectable: float
     covariance_norm: float
+    along: float = 0.0
+    null_se: float = 0.0
+    quantile: float = Z95
+    count: int = 0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """A 95 % interval of the squared bias."""
+        """A 95 % interval of the squared bias; symmetric where nothing is known of its scatter along the offset."""
+        if self.along > 0:
+            return squared_bias_interval(self.squared, self.along, self.null_se, self.quantile)
         return self.squared - Z95 * self.squared_se, self.squared + Z95 * self.squared_se
 
 
@@ -74,8 +83,12 @@ def bias(sample: Sample) -> Bias:
     total_squared = covariance_squared_trace(sample.blocks, n)
     blocks = len(sample.blocks)
     along = float(np.var(sample.blocks @ offset, ddof=1)) * n / blocks if blocks > 1 else 0.0
-    signal = max(along - total_squared / n, 0.0) + float(np.sum(truth_se**2 * offset**2)) * n
-    squared_se = math.sqrt(4 * signal / n + 2 * total_squared / n**2 + 2 * float(np.sum(truth_se**4)))
+    vague = float(np.sum(truth_se**2 * offset**2))
+    signal = max(along - total_squared / n, 0.0) + vague * n
+    null_variance = 2 * total_squared / n**2 + 2 * float(np.sum(truth_se**4))
+    squared_se = math.sqrt(4 * signal / n + null_variance)
+    noise, distance = float(np.sum(sample.variance)) / n + float(np.sum(truth_se**2)), float(np.sum(offset**2))
+    directions = (along / n + vague, distance), (null_variance / 2, noise)
     z, tested = coordinate_scores(sample)
     max_z, family = float(z[tested].max(initial=0.0)), max(int(tested.sum()), 1)
     single = min(2 * stats.t.sf(max_z, max(n - 1, 1)), 1 - 1e-16)
@@ -89,6 +102,10 @@ def bias(sample: Sample) -> Bias:
         tested=int(tested.sum()),
         min_detectable=float(detectable * error.max(initial=0.0)),
         covariance_norm=math.sqrt(total_squared),
+        along=max(part / whole if whole > 0 else 0.0 for part, whole in directions),
+        null_se=math.sqrt(null_variance),
+        quantile=float(stats.t.isf(0.025, blocks - 1)) if blocks > 1 else Z95,
+        count=n,
     )
 
 
@@ -163,9 +180,9 @@ def pareto_shape(tail: np.ndarray) -> float:
     ordered = np.sort(tail)
     excess = ordered[1:] - ordered[0]
     n = len(excess)
-    if n < 5 or excess[0] <= 0 and excess[n // 4] <= 0 or excess[-1] <= 0:
+    quartile = excess[max(int(n / 4 + 0.5) - 1, 0)] if n >= 5 else 0.0
+    if quartile <= 0:
         return math.nan
-    quartile = excess[max(int(n / 4 + 0.5) - 1, 0)]
     grid = 30 + int(math.sqrt(n))
     candidates = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quartile)
     shapes = np.mean(np.log1p(-candidates[:, None] * excess[None]), axis=1)
@@ -191,6 +208,7 @@ def verdict(
     margin = (epsilon * scale) ** 2
     if measured.interval[1] <= margin:
         return "unbiased within eps", None
-    # One standard error more than the half-width, since the estimate itself will not be zero.
-    needed = (Z95 + 1) * math.sqrt(2) * measured.covariance_norm / margin if margin > 0 else math.inf
+    # The estimate itself will not be zero, but about one standard error from it.
+    upper = measured._replace(squared=measured.null_se).interval[1] * measured.count
+    needed = upper / margin if margin > 0 else math.inf
     return "undetermined", math.ceil(needed) if math.isfinite(needed) else None

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from . import statistics
+from .coordinates import sample_of
 from .measurement import Measurement, flatten
 from .moments import Moments, Spread
 from .precision import Standing
@@ -77,7 +78,7 @@ def standing(m: Measurement, part: str) -> Standing:
     spans = statistics.variance(trace, spread.squares.sum(), spread.fourths, m.moments.count)
     if m.truth_record is None:
         return Standing(*spans, detectable=None, truth_norm=None, tested=0)
-    sample = _sample(m, where)
+    sample = sample_of(m, where)
     found = statistics.bias(sample._replace(truth_se=np.zeros_like(sample.truth_se)))
     norm = float(np.linalg.norm(flatten(m.truth)[where]))
     return Standing(*spans, detectable=found.min_detectable, truth_norm=norm, tested=found.tested)
@@ -90,29 +91,10 @@ def _precision_fields(m: Measurement, part: str) -> dict:
     return {"replicate_budget": m.budget, "precision_target": str(m.precision), "precision_reached": reached}
 
 
-def _sample(m: Measurement, where: np.ndarray) -> statistics.Sample:
-    """What the statistics of bias need to know of the coordinates `where`, of which the truth is known."""
-    truth, known = flatten(m.truth)[where], m.truth_record.standard_error
-    trace = float(m.moments.variance[where].sum())
-    root_second_moment = math.sqrt(float(np.sum(m.moments.mean[where] ** 2)) + trace)
-    units = statistics.ROUNDING_UNITS * float(np.finfo(m.work.dtype).eps)
-    return statistics.Sample(
-        count=m.moments.count,
-        offset=m.moments.mean[where] - truth,
-        variance=m.moments.variance[where],
-        third=None if m.moments.third is None else m.moments.third[where],
-        fourth=None if m.moments.fourth is None else m.moments.fourth[where],
-        blocks=m.moments.block_means()[:, where],
-        truth_se=np.zeros_like(truth) if known is None else flatten(known)[where],
-        resolution=units * max(float(np.linalg.norm(truth)), root_second_moment) / math.sqrt(len(truth)),
-        deterministic=m.work.deterministic,
-    )
-
-
 def _bias_fields(m: Measurement, where: np.ndarray, epsilon: float) -> dict:
     if m.truth_record is None:
         return {"truth_kind": "unknown", "verdict": "undetermined", "epsilon": epsilon}
-    sample = _sample(m, where)
+    sample = sample_of(m, where)
     norm, trace = float(np.linalg.norm(flatten(m.truth)[where])), float(sample.variance.sum())
     found = statistics.bias(sample)
     verdict, needed = statistics.verdict(found, m.estimator.unbiased, max(norm, 0.01 * math.sqrt(trace)), epsilon)

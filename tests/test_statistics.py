@@ -173,19 +173,28 @@ def test_what_never_varied_is_judged_only_where_nothing_is_drawn():
 
 def test_verdicts_in_words():
     run = statistics.Bias(
-        squared=1e-6, squared_se=1e-6, max_z=1.0, p_value=0.5, tested=1, min_detectable=0.1, covariance_norm=2.0
+        squared=1e-6,
+        squared_se=1e-6,
+        max_z=1.0,
+        p_value=0.5,
+        tested=1,
+        min_detectable=0.1,
+        covariance_norm=2.0,
+        null_se=1e-6,
+        count=100,
     )
     assert statistics.verdict(run, False, 1.0) == ("biased by design", None)
     assert statistics.verdict(run._replace(p_value=1e-9), True, 1.0) == ("biased", None)
     assert statistics.verdict(run, True, 1.0) == ("unbiased within eps", None)
     word, needed = statistics.verdict(run._replace(squared_se=1.0), True, 1.0)
-    assert word == "undetermined" and needed == math.ceil((statistics.Z95 + 1) * math.sqrt(2) * 2.0 / 1e-4)
+    assert word == "undetermined" and needed == math.ceil(100 * (1e-6 + statistics.Z95) / 1e-4)
 
 
 def test_the_error_of_the_truth_is_carried_through():
-    """A truth known to 0.1 a coordinate makes an offset of 0.2 unremarkable, and takes its own square off the bias."""
+    """A truth known to 0.1 a coordinate makes an offset of 0.15 unremarkable (chi-squared 6.75 with three degrees), and takes
+    its own square off the bias."""
     generator = np.random.default_rng(14)
-    samples = generator.standard_normal((100_000, 3)) * 1e-3 + 0.2
+    samples = generator.standard_normal((100_000, 3)) * 1e-3 + 0.15
     exact = sampled_bias(samples, np.zeros(3))
     vague = sampled_bias(samples, np.zeros(3), np.full(3, 0.1))
     assert exact.p_value < 1e-9 < 0.05 < vague.p_value
