@@ -24,7 +24,7 @@ from .validation import require_positive
 
 
 class QuadraticSurrogate(eqx.Module):
-    """What is trained: the slope at the mean, and a square matrix whose symmetric part is the curvature."""
+    """What is trained: the slope at the mean, and a square matrix, of which a quadratic form has the symmetric part only."""
 
     slope: Float[Array, "..."]
     matrix: Float[Array, "size size"]
@@ -69,8 +69,7 @@ class QuadraticControlVariate(AbstractLearnedEstimator):
         return QuadraticSurrogate(jnp.zeros(dist.event_shape, dtype), jnp.zeros((size, size), dtype))
 
     def gradient(self, key: PRNGKey, control: QuadraticSurrogate, dist: Grads, f: Objective) -> Grads:
-        zero, symmetric = jnp.zeros((), control.slope.dtype), (control.matrix + control.matrix.T) / 2
-        quadratic = Quadratic(dist.mean(), zero, control.slope, symmetric)
+        quadratic = Quadratic(dist.mean(), jnp.zeros((), control.slope.dtype), control.slope, control.matrix)
         return corrected_path(dist, f, quadratic, dist.noise(key))
 
     def evaluations(self, dist: AbstractDistribution) -> int:
