@@ -50,8 +50,8 @@ class ControlVariateEnsemble(AbstractEstimator):
     >>> print(estimator.coefficients(estimator.init(jax.random.key(0), dist)).loc)
     [0. 0. 0. 0.]
 
-    Each leaf has coefficients of its own, where the paper has one set for all of them. The first two columns are those of
-    `RVRGE`, the others make a score-function estimate with a baseline of the pathwise one. The paper's ensemble for
+    Each leaf has coefficients of its own, where the paper has one set for all of them. The first two columns are those
+    of `RVRGE`, the others make a score-function estimate with a baseline of the pathwise one. The paper's ensemble for
     evidence bounds has terms for their entropy and their prior, which a general `f` does not reveal, and its
     regularisation is that of a prior on the moments; this is a ridge.
 

@@ -24,7 +24,7 @@ from .validation import require_positive
 
 
 class QuadraticSurrogate(eqx.Module):
-    """What is trained: the slope at the mean, and a square matrix, of which a quadratic form has the symmetric part only."""
+    """What is trained: the slope at the mean, and a square matrix, of which only the symmetric part counts."""
 
     slope: Float[Array, "..."]
     matrix: Float[Array, "size size"]

@@ -1,4 +1,4 @@
-r"""Second-order expansions as control variates: what a quadratic function predicts is integrated, only the rest sampled.
+r"""Second-order expansions as control variates: a quadratic function is integrated, the rest sampled.
 
 Let $q(x) = a + b^\top (x - \mu) + \tfrac12 (x - \mu)^\top B (x - \mu)$ about a fixed point $\mu$. Its expectation
 needs the first two moments of the event and nothing else, so

@@ -74,7 +74,7 @@ def test_the_mean_is_the_gradient_whatever_the_state():
 
 
 def test_the_coefficients_are_those_of_a_regression_over_the_noise():
-    """Least squares of the pathwise estimate on the control variates, leaf by leaf, for a ridge that is hardly there."""
+    """Least squares of the pathwise estimate on the control variates, leaf by leaf, for hardly any ridge."""
     path, columns = columns_of(wave)
     estimator = ControlVariateEnsemble(ridge=1e-12)
     state = exact_state(estimator, wave)

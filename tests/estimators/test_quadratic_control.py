@@ -1,4 +1,4 @@
-"""The learned quadratic control variate, integrated over its noise for arbitrary controls, and trained without noise."""
+"""The learned quadratic control variate, integrated over its noise for any control, and trained without noise."""
 
 import equinox as eqx
 import jax
