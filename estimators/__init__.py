@@ -20,6 +20,7 @@ from .baselines import (
 )
 from .bitflip import BitFlip1 as BitFlip1
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
+from .control_variate_ensemble import ControlVariateEnsemble as ControlVariateEnsemble
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
@@ -31,10 +32,12 @@ from .distributions import (
     AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractOrdered as AbstractOrdered,
+    AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
+    AbstractUncorrelated as AbstractUncorrelated,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
     Bernoulli as Bernoulli,
     Binomial as Binomial,
@@ -58,6 +61,7 @@ from .gapped_st import GappedStraightThrough as GappedStraightThrough
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import IMLE as IMLE
+from .lax import LAX as LAX, SteinControlVariate as SteinControlVariate
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
@@ -68,8 +72,10 @@ from .objectives import (
     BlackBox as BlackBox,
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
+from .overdispersed import Overdispersed as Overdispersed
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
+from .quadratic_control import QuadraticControlVariate as QuadraticControlVariate
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax
@@ -95,6 +101,7 @@ from .stratified import (
     SystematicScoreFunction as SystematicScoreFunction,
 )
 from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, SumAndSample as SumAndSample
+from .taylor import RVRGE as RVRGE, DeltaMethod as DeltaMethod, RVRGEProduct as RVRGEProduct
 from .unordered_set import UnorderedSet as UnorderedSet
 from .without_replacement import (
     NormalizedReinforceWithoutReplacement as NormalizedReinforceWithoutReplacement,

@@ -28,13 +28,22 @@ from .validation import require_positive
 
 
 class LatentNetwork(eqx.Module):
-    """A network of one hidden layer on the flattened perturbed logits; every leaf is an array."""
+    """A network of one hidden layer on a flattened array, such as perturbed logits; every leaf is an array."""
 
     hidden: eqx.nn.Linear
     output: eqx.nn.Linear
 
     def __call__(self, z: Noise) -> Scalar:
         return self.output(jnp.tanh(self.hidden(jnp.ravel(z))))
+
+
+def silent_network(key: PRNGKey, dist: AbstractDistribution, width: int) -> LatentNetwork:
+    """A network for arrays of the size of an event, whose output layer is zero."""
+    key_hidden, key_output = jax.random.split(key)
+    dtype, size = precision(dist), math.prod(dist.event_shape)
+    hidden = eqx.nn.Linear(size, width, dtype=dtype, key=key_hidden)
+    output = eqx.nn.Linear(width, "scalar", dtype=dtype, key=key_output)
+    return LatentNetwork(hidden, jax.tree.map(jnp.zeros_like, output))
 
 
 @ESTIMATORS.register("dlax")
@@ -75,11 +84,7 @@ class DLAX(AbstractLearnedEstimator):
         require_positive(self, "width")
 
     def control(self, key: PRNGKey, dist: AbstractDistribution) -> LatentNetwork:
-        key_hidden, key_output = jax.random.split(key)
-        dtype, size = precision(dist), math.prod(dist.event_shape)
-        hidden = eqx.nn.Linear(size, self.width, dtype=dtype, key=key_hidden)
-        output = eqx.nn.Linear(self.width, "scalar", dtype=dtype, key=key_output)
-        return LatentNetwork(hidden, jax.tree.map(jnp.zeros_like, output))
+        return silent_network(key, dist, self.width)
 
     def gradient(self, key: PRNGKey, control: LatentNetwork, dist: Grads, f: Objective) -> Grads:
         noise = dist.noise(key)

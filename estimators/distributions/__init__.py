@@ -10,10 +10,12 @@ from .base import (
     AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
     AbstractOrdered as AbstractOrdered,
+    AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
+    AbstractUncorrelated as AbstractUncorrelated,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
 )
 from .bernoulli import Bernoulli as Bernoulli

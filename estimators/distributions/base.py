@@ -150,6 +150,28 @@ class AbstractIntegrable(AbstractReparameterizable):
         """Noise values and their weights, `resolution` to a dimension; the weights sum to one up to rounding."""
 
 
+class AbstractUncorrelated(AbstractDistribution):
+    """Uncorrelated variables whose means and variances are finite and known, so that the expectation of a quadratic
+    function is a sum."""
+
+    @abstractmethod
+    def mean(self) -> Event:
+        """The expected event, differentiable in the leaves."""
+
+    @abstractmethod
+    def variance(self) -> Event:
+        """The variance of each variable, differentiable in the leaves; their covariances are zero."""
+
+
+class AbstractOverdispersible(AbstractDistribution):
+    """An exponential family in which natural parameters may be divided by any number of at least one."""
+
+    @abstractmethod
+    def overdispersed(self, dispersion: Scalar) -> "AbstractDistribution":
+        """The member of the family, a module of this type, with the natural parameters divided by `dispersion`; of the
+        same values at a dispersion of one."""
+
+
 class AbstractRelaxable(AbstractTransformable):
     """Discrete events are the rounding of a continuous latent, which can be smoothed instead of rounded.
 

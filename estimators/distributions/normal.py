@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 from ..elementary import erfinv
 from .base import (
     AbstractIntegrable,
+    AbstractOverdispersible,
+    AbstractUncorrelated,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -30,7 +32,7 @@ from .coordinates import replaced
 HALF_WIDTH = 9.0
 
 
-class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
+class Normal(AbstractIntegrable, AbstractOverdispersible, AbstractUncorrelated, AbstractWeaklyDifferentiable):
     """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
 
     >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
@@ -63,6 +65,16 @@ class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
 
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.scale * noise
+
+    def mean(self) -> Event:
+        return self.loc
+
+    def variance(self) -> Event:
+        return self.scale**2
+
+    def overdispersed(self, dispersion: Scalar) -> "Normal":
+        """The natural parameters are `loc / scale^2` and `-1 / (2 scale^2)`: one mean, `dispersion` times the variance."""
+        return Normal(self.loc, self.log_scale + jnp.log(dispersion).astype(self.loc.dtype) / 2)
 
     def nodes(self, resolution: int) -> tuple[Float[Array, "nodes ..."], Float[Array, "nodes"]]:
         """The trapezoidal rule, which converges faster than any power of the spacing for an integrand analytic near the
