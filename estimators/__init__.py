@@ -20,6 +20,7 @@ from .baselines import (
 )
 from .bitflip import BitFlip1 as BitFlip1
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
+from .coupled import Antithetic as Antithetic, LatinHypercube as LatinHypercube, MomentMatched as MomentMatched
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
@@ -33,6 +34,7 @@ from .distributions import (
     AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -59,8 +61,9 @@ from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import IMLE as IMLE
 from .local_expectation import LocalExpectation as LocalExpectation
-from .measure_valued import MeasureValued as MeasureValued
+from .measure_valued import MeasureValued as MeasureValued, UncoupledMeasureValued as UncoupledMeasureValued
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
+from .noise_driven import AbstractNoiseDriven as AbstractNoiseDriven
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
     AbstractLogWeight as AbstractLogWeight,
@@ -70,6 +73,7 @@ from .objectives import (
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
+from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ..elementary import erfinv
 from .base import (
     AbstractIntegrable,
+    AbstractStratifiable,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -30,7 +31,7 @@ from .coordinates import replaced
 HALF_WIDTH = 9.0
 
 
-class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
+class Normal(AbstractIntegrable, AbstractStratifiable, AbstractWeaklyDifferentiable):
     """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
 
     >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
@@ -60,6 +61,9 @@ class Normal(AbstractIntegrable, AbstractWeaklyDifferentiable):
         # What `jax.random.normal` does, with an inverse error function that vectorises on CPU.
         low = np.nextafter(np.array(-1, self.loc.dtype), np.array(0, self.loc.dtype))
         return math.sqrt(2) * erfinv(jax.random.uniform(key, self.loc.shape, self.loc.dtype, minval=low, maxval=1))
+
+    def noise_at(self, u: Noise) -> Noise:
+        return math.sqrt(2) * erfinv(2 * u - 1)
 
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.scale * noise
