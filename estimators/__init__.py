@@ -71,6 +71,7 @@ from .objectives import (
     BlackBox as BlackBox,
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
+from .parameter_shift import ParameterShift as ParameterShift
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
 from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo

@@ -12,7 +12,7 @@ import jax
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
-from .distributions import AbstractDistribution, AbstractWeaklyDifferentiable
+from .distributions import AbstractDistribution, AbstractWeaklyDifferentiable, Normal
 from .objectives import Objective
 from .registration import ESTIMATORS
 
@@ -75,11 +75,11 @@ class UncoupledMeasureValued(AbstractStatelessEstimator):
 
     Unbiased: the mean of a difference does not ask how its terms depend on each other. Its variance is the sum of those
     of the two terms, which do not vanish where `f` is even about the mean or nearly constant; it is here to show what
-    the coupling of `MeasureValued` is worth. Needs a weakly differentiable distribution; two evaluations of `f` for each
-    scalar parameter.
+    the coupling of `MeasureValued` is worth. Needs a `Normal`, whose two laws are far from each other unless coupled; two
+    evaluations of `f` for each scalar parameter.
 
-    >>> from estimators import Bernoulli
-    >>> UncoupledMeasureValued().evaluations(Bernoulli(logits=[0.0, 1.0]))
+    >>> from estimators import Normal
+    >>> UncoupledMeasureValued().evaluations(Normal(loc=[0.0], log_scale=[0.0]))
     4
 
     Nothing is shared between the two draws, neither what is random in the replaced variable nor the variables that a
@@ -93,9 +93,9 @@ class UncoupledMeasureValued(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractWeaklyDifferentiable,)
+    requires: ClassVar[tuple[type, ...]] = (Normal,)
 
-    def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
+    def gradient(self, key: PRNGKey, dist: Normal, f: Objective) -> Normal:
         key_plus, key_minus = jax.random.split(key)
         weights, plus, _ = dist.weak_derivative(key_plus)
         _, _, minus = dist.weak_derivative(key_minus)

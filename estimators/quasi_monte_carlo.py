@@ -24,7 +24,6 @@ from .distributions import AbstractDistribution
 from .noise_driven import AbstractNoiseDriven
 from .pathwise import Pathwise
 from .registration import ESTIMATORS
-from .score_function import ScoreFunction
 
 
 @functools.cache
@@ -56,7 +55,6 @@ def scrambled(key: PRNGKey, strata: Int[np.ndarray, "samples dimensions"]) -> In
 
 
 @ESTIMATORS.register("quasi-monte-carlo-pathwise", estimator=Pathwise())
-@ESTIMATORS.register("quasi-monte-carlo-score-function", estimator=ScoreFunction())
 class QuasiMonteCarlo(AbstractUniformlyCoupled):
     r"""Randomised quasi-Monte Carlo: the terms of `estimator` at the points of a scrambled Sobol' net.
 
@@ -69,8 +67,8 @@ class QuasiMonteCarlo(AbstractUniformlyCoupled):
 
     Unbiased if `estimator` is, for each $u_k$ is uniform in the unit cube. In one dimension this is stratified sampling.
     For a square-integrable $g$ the variance falls faster than $1 / n$, and for a smooth and bounded one like $n^{-3}$
-    but for logarithms; for few samples in many dimensions it need not be below that of independent ones, though never
-    more than a constant times it. Needs a distribution whose noise is made of uniform variables, and what `estimator`
+    but for logarithms; for few samples in many dimensions it need not be below that of independent ones, and is never
+    more than a constant times it, which grows with the dimension. Needs a distribution whose noise is made of uniform variables, and what `estimator`
     needs; `num_samples` evaluations of `f`, a power of two, and at most 21201 dimensions.
 
     >>> from estimators import Normal
