@@ -67,9 +67,9 @@ class QuasiMonteCarlo(AbstractUniformlyCoupled):
 
     Unbiased if `estimator` is, for each $u_k$ is uniform in the unit cube. In one dimension this is stratified sampling.
     For a square-integrable $g$ the variance falls faster than $1 / n$, and for a smooth and bounded one like $n^{-3}$
-    but for logarithms; for few samples in many dimensions it need not be below that of independent ones, and is never
-    more than a constant times it, which grows with the dimension. Needs a distribution whose noise is made of uniform variables, and what `estimator`
-    needs; `num_samples` evaluations of `f`, a power of two, and at most 21201 dimensions.
+    but for logarithms; for few samples in many dimensions it need not be below that of independent ones, and is at most
+    a constant times it, which grows with the dimension. Needs a distribution whose noise is made of uniform variables,
+    and what `estimator` needs; `num_samples` evaluations of `f`, a power of two, and at most 21201 dimensions.
 
     >>> from estimators import Normal
     >>> QuasiMonteCarlo(Pathwise(), num_samples=8).evaluations(Normal(loc=[0.0], log_scale=[0.0]))
