@@ -83,7 +83,8 @@ class Normal(AbstractIntegrable, AbstractStratifiable, AbstractWeaklyDifferentia
         `scale`."""
         key_x, key_rayleigh, key_maxwell, key_sign, key_u = jax.random.split(key, 5)
         shape, dtype = self.loc.shape, self.loc.dtype
-        rayleigh = jax.random.rayleigh(key_rayleigh, jnp.ones(shape, dtype), shape, dtype)
+        # Half the square of a Rayleigh variable is exponential; `jax.random.rayleigh` itself may return infinity.
+        rayleigh = jnp.sqrt(2 * jax.random.exponential(key_rayleigh, shape, dtype))
         maxwell = jax.random.maxwell(key_maxwell, shape, dtype) * jax.random.rademacher(key_sign, shape, dtype)
         u = jax.random.uniform(key_u, shape, dtype)
         x = self.sample(key_x)
