@@ -273,6 +273,8 @@ def test_every_point_of_a_scrambled_net_is_uniform_and_the_net_stays_one():
     for point in np.moveaxis(made, 1, 0):
         cells, counts = np.unique(point, axis=0, return_counts=True)
         assert len(cells) == 16 and np.all(counts == 4)
+    # Halves, and halves of each half by themselves: eight orders, where a digital shift has four.
+    assert np.all(np.unique(made[:, :, 0], axis=0, return_counts=True)[1] == np.full(8, 8))
     boxes = [made[:, :, 0], made[:, :, 1], 2 * (made[:, :, 0] // 2) + made[:, :, 1] // 2]
     for box in boxes:
         np.testing.assert_array_equal(np.sort(box, axis=1), np.broadcast_to(np.arange(4), box.shape))
