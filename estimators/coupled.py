@@ -48,7 +48,8 @@ class AbstractCoupled(AbstractStatelessEstimator):
         if self.estimator.num_samples != 1:
             name, number = type(self).__name__, self.estimator.num_samples
             raise ValueError(
-                f"`{name}` draws all samples itself and needs an estimator with `num_samples = 1`, got one with {number}."
+                f"`{name}` draws all samples itself and needs an estimator with `num_samples = 1`, "
+                f"got one with {number}."
             )
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
@@ -101,8 +102,8 @@ class Antithetic(AbstractUniformlyCoupled):
 
     Unbiased if `estimator` is, for $1 - u$ is uniform too. A pair has the variance of the even part $(g(\varepsilon) +
     g(\varepsilon')) / 2$; two independent noises have half of that and half of the variance of the odd part. So what is
-    odd in the noise is gone, and what is even costs twice as much as with independent noises: it pays where the odd part
-    varies more. Needs a distribution whose noise is made of uniform variables, and what `estimator` needs;
+    odd in the noise is gone, and what is even costs twice as much as with independent noises: it pays where the odd
+    part varies more. Needs a distribution whose noise is made of uniform variables, and what `estimator` needs;
     `2 * num_pairs` evaluations of `f`.
 
     >>> from estimators import Normal
@@ -142,10 +143,10 @@ class LatinHypercube(AbstractUniformlyCoupled):
     \varepsilon_k \text{ made of } u_{k,i} = \frac{\pi_i(k) + v_{k,i}}{n}.$$
 
     Unbiased if `estimator` is: a stratum chosen at random and a place chosen at random in it are a uniform variable. In
-    one dimension this is stratified sampling, and the variance is below that of independent samples by the spread of the
-    means of the strata; in more, what is a sum of functions of single dimensions is stratified in each of them, and the
-    variance is at most $n / (n - 1)$ times that of $n$ independent samples. Needs a distribution whose noise is made of
-    uniform variables, and what `estimator` needs; `num_samples` evaluations of `f`.
+    one dimension this is stratified sampling, and the variance is below that of independent samples by the spread of
+    the means of the strata; in more, what is a sum of functions of single dimensions is stratified in each of them, and
+    the variance is at most $n / (n - 1)$ times that of $n$ independent samples. Needs a distribution whose noise is
+    made of uniform variables, and what `estimator` needs; `num_samples` evaluations of `f`.
 
     >>> from estimators import Normal
     >>> LatinHypercube(Pathwise(), num_samples=4).evaluations(Normal(loc=[0.0], log_scale=[0.0]))
@@ -185,13 +186,13 @@ class MomentMatched(AbstractCoupled):
     $$\hat g = \frac1n \sum_{k=1}^{n} g(\varepsilon'_k), \qquad
     \varepsilon'_k = \frac{\varepsilon_k - \bar\varepsilon}{s}.$$
 
-    Biased, because $\varepsilon'_k$ is not normal: in each dimension the $n$ of them are uniform on the sphere of radius
-    $\sqrt n$ at right angles to $(1, \dots, 1)$. With `Pathwise` inside, the mean is the gradient of $E[f(x)]$ for $x$
-    made of such noise. It has the first three moments of a normal one, and $3 (n - 1) / (n + 1)$ for the fourth, which
-    is 3: so there is no bias for an `f` of degree three, along `loc` none for degree four, and for other smooth ones a
-    bias of the order of $1 / n$. For a quadratic `f` with no products of two variables every estimate is the gradient.
-    Needs a `Normal` and what `estimator` needs; `num_samples` evaluations of `f`, of which there must be three or more:
-    two would stand at `loc` plus and minus `scale` whatever was drawn.
+    Biased, because $\varepsilon'_k$ is not normal: in each dimension the $n$ of them are uniform on the sphere of
+    radius $\sqrt n$ at right angles to $(1, \dots, 1)$. With `Pathwise` inside, the mean is the gradient of $E[f(x)]$
+    for $x$ made of such noise. It has the first three moments of a normal one, and $3 (n - 1) / (n + 1)$ for the
+    fourth, which is 3: so there is no bias for an `f` of degree three, along `loc` none for degree four, and for other
+    smooth ones a bias of the order of $1 / n$. For a quadratic `f` with no products of two variables every estimate is
+    the gradient. Needs a `Normal` and what `estimator` needs; `num_samples` evaluations of `f`, of which there must be
+    three or more: two would stand at `loc` plus and minus `scale` whatever was drawn.
 
     >>> dist = Normal(loc=[0.5], log_scale=[0.0])
     >>> grads = MomentMatched(Pathwise()).gradient(jax.random.key(0), dist, lambda x: jnp.sum((x - 3) ** 2))

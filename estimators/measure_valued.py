@@ -74,9 +74,9 @@ class UncoupledMeasureValued(AbstractStatelessEstimator):
     $$\hat g_i = c_i\, (f(x_i^+) - f(x_i^-)).$$
 
     Unbiased: the mean of a difference does not ask how its terms depend on each other. Its variance is the sum of those
-    of the two terms, which do not vanish where `f` is even about the mean or nearly constant; it is here to show what
-    the coupling of `MeasureValued` is worth. Needs a `Normal`, whose two laws are far from each other unless coupled; two
-    evaluations of `f` for each scalar parameter.
+    of the two terms, which stays where `f` is even about the mean and the coupled difference along it is zero; it is
+    here to show what the coupling of `MeasureValued` is worth. Needs a `Normal`, which the published comparison is
+    about; two evaluations of `f` for each scalar parameter.
 
     >>> from estimators import Normal
     >>> UncoupledMeasureValued().evaluations(Normal(loc=[0.0], log_scale=[0.0]))
@@ -85,8 +85,8 @@ class UncoupledMeasureValued(AbstractStatelessEstimator):
     Nothing is shared between the two draws, neither what is random in the replaced variable nor the variables that a
     parameter leaves alone; all parameters share the two draws of those. For $(x - k)^2$ and one normal variable with
     mean $\mu$ and standard deviation $\sigma$, with $a = \mu - k$, the variances are $(8 / \pi - 2) a^2 + 4 \sigma^2 /
-    \pi$ along $\mu$ and $16 a^2 + 8 \sigma^2$ along $\sigma$, where the coupled ones are $(16 / \pi - 4) a^2$ and $4 a^2
-    + 4 \sigma^2$.
+    \pi$ along $\mu$ and $16 a^2 + 8 \sigma^2$ along $\sigma$, where the coupled ones are $(16 / \pi - 4) a^2$ and $4
+    a^2 + 4 \sigma^2$.
 
     **References:** Mohamed, Rosca, Figurnov and Mnih, Monte Carlo gradient estimation in machine learning, 2020,
     arXiv:1906.10652.

@@ -28,9 +28,9 @@ from .validation import require_below, require_positive
 class ParameterShift(AbstractStatelessEstimator):
     r"""The parameter-shift rule in the angles of Bernoulli variables, carried to their logits.
 
-    With the angles $\theta_i = 2 \arctan e^{\eta_i / 2}$ of the logits $\eta$ of `dist`, for which the probabilities are
-    $p_i = \sin^2(\theta_i / 2)$, a `shift` $s$, and $x^{\pm i}$ an event drawn with the angle $\theta_i \pm s$ in place
-    of $\theta_i$,
+    With the angles $\theta_i = 2 \arctan e^{\eta_i / 2}$ of the logits $\eta$ of `dist`, for which the probabilities
+    are $p_i = \sin^2(\theta_i / 2)$, a `shift` $s$, and $x^{\pm i}$ an event drawn with the angle $\theta_i \pm s$ in
+    place of $\theta_i$,
 
     $$\hat g_i = \sqrt{p_i (1 - p_i)}\, \frac{f(x^{+i}) - f(x^{-i})}{2 \sin s}.$$
 

@@ -65,11 +65,12 @@ class QuasiMonteCarlo(AbstractUniformlyCoupled):
     where $u_1, \dots, u_n$ are the first $n$ points of the Sobol' sequence under Owen's scrambling, with as many
     dimensions as an event has entries.
 
-    Unbiased if `estimator` is, for each $u_k$ is uniform in the unit cube. In one dimension this is stratified sampling.
-    For a square-integrable $g$ the variance falls faster than $1 / n$, and for a smooth and bounded one like $n^{-3}$
-    but for logarithms; for few samples in many dimensions it need not be below that of independent ones, and is at most
-    a constant times it, which grows with the dimension. Needs a distribution whose noise is made of uniform variables,
-    and what `estimator` needs; `num_samples` evaluations of `f`, a power of two, and at most 21201 dimensions.
+    Unbiased if `estimator` is, for each $u_k$ is uniform in the unit cube. In one dimension this is stratified
+    sampling. For a square-integrable $g$ the variance falls faster than $1 / n$, and for a smooth and bounded one like
+    $n^{-3}$ but for logarithms; for few samples in many dimensions it need not be below that of independent ones, and
+    is at most a constant times it, which grows with the dimension. Needs a distribution whose noise is made of uniform
+    variables, and what `estimator` needs; `num_samples` evaluations of `f`, a power of two, and at most 21201
+    dimensions.
 
     >>> from estimators import Normal
     >>> QuasiMonteCarlo(Pathwise(), num_samples=8).evaluations(Normal(loc=[0.0], log_scale=[0.0]))
@@ -90,7 +91,8 @@ class QuasiMonteCarlo(AbstractUniformlyCoupled):
     def __check_init__(self):
         if self.num_samples < 1 or self.num_samples & (self.num_samples - 1):
             raise ValueError(
-                f"`QuasiMonteCarlo` needs `num_samples` to be a power of two, got {self.num_samples}; only such nets are balanced."
+                f"`QuasiMonteCarlo` needs `num_samples` to be a power of two, got {self.num_samples}; "
+                "only such nets are balanced."
             )
 
     def points(self, key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype) -> Points:
