@@ -4,9 +4,10 @@
     bias        the bias as a share of the truth, with its interval, over the smallest that could have been detected
     cost        the bias against variance times evaluations: what is worth its price stands at the lower left
     sweep-X     variance and squared bias along a hyper-parameter or an argument of a problem
+    sweep-X-P-Q the variance of each part of the gradient along an argument
     profile     the share of problems on which each estimator is near the lowest at equal cost
 
-Only the headline part of a gradient is drawn. Of a family with many points, and of an estimator with many settings, the
+Elsewhere only the headline part of a gradient is drawn. Of a family with many points, and of an estimator with many settings, the
 first three figures show a few; a sweep shows them all, and a profile counts them all.
 """
 
@@ -40,7 +41,7 @@ from .plotting import (
 )
 from .profiles import PROFILE, profile_pages
 from .selection import thin
-from .sweeps import sweep_figures
+from .sweeps import part_figures, sweep_figures
 from .tables import relative_bias
 
 MOST_POINTS = 3
@@ -54,6 +55,7 @@ BIAS = (
 )
 COST = "Bias against variance times evaluations: what is worth its price stands at the lower left."
 SWEEP = "Variance and squared bias along {}."
+PART_SWEEP = "Variance with its 95 % interval along {}."
 
 
 class Drawing(NamedTuple):
@@ -63,12 +65,13 @@ class Drawing(NamedTuple):
     formats: dict[str, bytes]
 
 
-def draw(rows: pd.DataFrame) -> dict[str, Drawing]:
-    """All figures that the rows of `standings` have something to show in, by name; the second page of `bias` is
-    `bias-2`."""
+def draw(rows: pd.DataFrame, parts: pd.DataFrame) -> dict[str, Drawing]:
+    """All figures that the rows of `standings`, and measured rows of all `parts`, have something to show in, by name;
+    the second page of `bias` is `bias-2`."""
     drawn = {}
     with matplotlib.rc_context(STYLE):
-        for name, words, pages in (*all_figures(rows), ("profile", PROFILE, profile_pages(rows))):
+        along = ((name, PART_SWEEP.format(what), [figure]) for name, what, figure in part_figures(parts))
+        for name, words, pages in (*all_figures(rows), *along, ("profile", PROFILE, profile_pages(rows))):
             for number, figure in enumerate(pages, start=1):
                 drawn[name if number == 1 else f"{name}-{number}"] = Drawing(words, render(figure))
     return drawn

@@ -111,7 +111,7 @@ def report_files(
     rows = standings(frame, baseline)
     over, few = over_problems(rows)
     aside = [*parts, *ranking_tables(rows), *averaging_tables(rows)]
-    drawn = draw(rows)
+    drawn = draw(rows, measurements(frame))
     content = {
         "name": name,
         "counts": counts(frame),

@@ -198,6 +198,22 @@ def discrete() -> Suite:
     )
 
 
+@SUITES.register("crossovers")
+def crossovers() -> Suite:
+    """Score-function, pathwise and measure-valued gradients along the grids of Mohamed et al.: where the ranking turns."""
+    # Here, because problems import JAX, and naming a suite must not.
+    from .problems import mohamed_grid
+
+    costs = ("gaussian-quadratic", "gaussian-exponential", "gaussian-cosine")
+    grids = [grid(cost, "k", [f"{k:.4g}" for k in mohamed_grid(cost, points=25)]) for cost in costs]
+    return Suite(
+        "crossovers",
+        "Score-function, pathwise and measure-valued gradients of three costs of a normal variable, each along its parameter; at scale "
+        "1, where a gradient in log_scale is the paper's in the scale.",
+        (block("score-function,pathwise,measure-valued", ",".join(grids), 100_000),),
+    )
+
+
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""

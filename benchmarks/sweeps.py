@@ -2,9 +2,11 @@
 
 A sweep is found, not declared: wherever records agree in all but one number, and that number takes three values or
 more, there is a curve. Its name is that number's, `sweep-temperature` for a hyper-parameter and `sweep-normal-cosine-k`
-for an argument.
+for an argument. Where a gradient has several parts, their variances along an argument have a page besides,
+`sweep-k-loc-log_scale`.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from .plotting import log_axis, marker_style, name_key, panel_grid, title, told_apart
 from .records import problem_arguments, safe_name
 from .selection import as_number, evenly, flatten
-from .tables import relative_bias
+from .tables import ROUNDING, relative_bias
 
 # Fewer values than this do not make a curve.
 FEWEST_VALUES = 3
@@ -32,17 +34,30 @@ def sweep_figures(frame: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
         along = _along(frame, number, settings, frame["problem"], frame["name"])
         if len(along):
             yield safe_name(f"sweep-{number}"), number.replace("_", " "), _page(number, along)
+    for family, number, along in _along_arguments(frame):
+        yield safe_name(f"sweep-{family}-{number}"), f"{number.replace('_', ' ')} of {family}", _page(number, along)
+
+
+def part_figures(frame: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
+    """Every sweep along an argument of problems whose gradient has several parts, among measured rows of all parts: its
+    name, what it is along, and a page with a line of panels for each problem and a panel for each part."""
+    found: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for _, number, along in _along_arguments(frame[~frame["headline"]]):
+        found.setdefault((number, *along["parameters"].drop_duplicates().sort_values()), []).append(along)
+    for (number, *parts), frames in sorted(found.items()):
+        words = f"{number.replace('_', ' ')}, of {' and '.join(parts)} one by one"
+        yield safe_name(f"sweep-{'-'.join([number, *parts])}"), words, _part_page(number, parts, pd.concat(frames))
+
+
+def _along_arguments(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Every family of problems with an argument that there are curves along, and the rows on them."""
     for family, group in frame.groupby("family", sort=False):
         arguments = [problem_arguments(problem) for problem in group["problem"]]
         for number in sorted({name for argument in arguments for name in argument}):
             others = [f"{family}:" + ",".join(f"{k}={v}" for k, v in a.items() if k != number) for a in arguments]
             along = _along(group, number, arguments, pd.Series(others, group.index), group["label"])
             if len(along):
-                yield (
-                    safe_name(f"sweep-{family}-{number}"),
-                    f"{number.replace('_', ' ')} of {family}",
-                    _page(number, along),
-                )
+                yield family, number, along
 
 
 def _along(frame: pd.DataFrame, number: str, items: list[dict], panel: pd.Series, line: pd.Series) -> pd.DataFrame:
@@ -76,14 +91,41 @@ def _page(number: str, frame: pd.DataFrame) -> Figure:
         )
         left.set_title(title(panel.removesuffix(":")))
         for axes, label in ((left, "variance"), (right, "squared bias / |truth|²")):
-            axes.set(xlabel=number.replace("_", " "), ylabel=label)
-            axes.grid(axis="y")
-            if rows["along"].min() > 0 and rows["along"].max() > WIDE * rows["along"].min():
-                log_axis(axes, rows["along"])
+            _along_axis(axes, number, label, rows)
     asides = ["arrows: upper end of an interval that holds zero"]
     asides += [f"{len(panels) - len(shown)} more problems not shown"] * (len(panels) > len(shown))
     name_key(figure, frame, *asides)
     return figure
+
+
+def _part_page(number: str, parts: list[str], frame: pd.DataFrame) -> Figure:
+    """A line of panels for each problem, a column for each part of the gradient, variances with their intervals; a
+    variance that is rounding beside the others of its panel is no point."""
+    largest = frame.groupby(["panel", "parameters"])["variance"].transform("max")
+    seen = frame["variance"] > ROUNDING * largest
+    frame, vanishing = told_apart(frame[seen]), int((~seen).sum())
+    panels = list(frame["panel"].unique())
+    shown = evenly(panels, MOST_PANELS)
+    figure, places = panel_grid(len(parts) * len(shown), 2.0, columns=len(parts))
+    for (panel, part), axes in zip(itertools.product(shown, parts), places, strict=True):
+        rows = frame[(frame["panel"] == panel) & (frame["parameters"] == part)]
+        for _, line in rows.groupby("line"):
+            _variance_line(axes, line)
+        log_axis(axes, rows[["variance_ci_low", "variance_ci_high"]], "y")
+        axes.set_title(f"{title(panel.removesuffix(':'))}: {part}")
+        _along_axis(axes, number, "variance", rows)
+    asides = [f"without variance and left out: {vanishing}"] * (vanishing > 0)
+    asides += [f"{len(panels) - len(shown)} more problems not shown"] * (len(panels) > len(shown))
+    name_key(figure, frame, *asides)
+    return figure
+
+
+def _along_axis(axes: Axes, number: str, label: str, rows: pd.DataFrame) -> None:
+    """The names of the axes, and a logarithmic one for what spans a wide range."""
+    axes.set(xlabel=number.replace("_", " "), ylabel=label)
+    axes.grid(axis="y")
+    if rows["along"].min() > 0 and rows["along"].max() > WIDE * rows["along"].min():
+        log_axis(axes, rows["along"])
 
 
 def _variance_line(axes: Axes, line: pd.DataFrame) -> None:

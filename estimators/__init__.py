@@ -21,6 +21,7 @@ from .baselines import (
 from .bitflip import BitFlip1 as BitFlip1
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .control_variate_ensemble import ControlVariateEnsemble as ControlVariateEnsemble
+from .coupled import Antithetic as Antithetic, LatinHypercube as LatinHypercube, MomentMatched as MomentMatched
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
@@ -35,6 +36,7 @@ from .distributions import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractUncorrelated as AbstractUncorrelated,
@@ -63,8 +65,9 @@ from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import IMLE as IMLE
 from .lax import LAX as LAX, SteinControlVariate as SteinControlVariate
 from .local_expectation import LocalExpectation as LocalExpectation
-from .measure_valued import MeasureValued as MeasureValued
+from .measure_valued import MeasureValued as MeasureValued, UncoupledMeasureValued as UncoupledMeasureValued
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
+from .noise_driven import AbstractNoiseDriven as AbstractNoiseDriven
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
     AbstractLogWeight as AbstractLogWeight,
@@ -73,9 +76,11 @@ from .objectives import (
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .overdispersed import Overdispersed as Overdispersed
+from .parameter_shift import ParameterShift as ParameterShift
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
 from .quadratic_control import QuadraticControlVariate as QuadraticControlVariate
+from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax

@@ -8,14 +8,16 @@ from typing import ClassVar
 
 import jax
 
-from .base import AbstractStatelessEstimator, Grads, PRNGKey
+from .base import Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractReparameterizable
+from .distributions.base import Noise
+from .noise_driven import AbstractNoiseDriven
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 
 
 @ESTIMATORS.register("pathwise")
-class Pathwise(AbstractStatelessEstimator):
+class Pathwise(AbstractNoiseDriven):
     r"""The pathwise (reparameterization) estimator.
 
     With `noise` drawn and $x = T(\varepsilon)$ the event it becomes,
@@ -33,11 +35,14 @@ class Pathwise(AbstractStatelessEstimator):
     Wierstra, Stochastic backpropagation and approximate inference in deep generative models, 2014, arXiv:1401.4082.
     """
 
+    num_samples: ClassVar[int] = 1
     unbiased: ClassVar[bool] = True
     requires: ClassVar[tuple[type, ...]] = (AbstractReparameterizable, AbstractDifferentiable)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
-        noise = dist.noise(key)
+        return self.from_noise(dist.noise(key), dist, f)
+
+    def from_noise(self, noise: Noise, dist: Grads, f: Objective) -> Grads:
         return jax.grad(lambda d: f(d.reparameterize(noise)))(dist)
 
     def evaluations(self, dist: AbstractDistribution) -> int:

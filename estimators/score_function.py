@@ -13,12 +13,14 @@ import jax.numpy as jnp
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
 from .distributions import AbstractDistribution
+from .distributions.base import Noise
+from .noise_driven import AbstractNoiseDriven
 from .objectives import Objective
 from .registration import ESTIMATORS
 
 
 @ESTIMATORS.register("score-function")
-class ScoreFunction(AbstractStatelessEstimator):
+class ScoreFunction(AbstractNoiseDriven):
     r"""The score-function (REINFORCE, likelihood-ratio) estimator with no baseline.
 
     For samples $x_1, \dots, x_n$ of `dist`,
@@ -47,6 +49,10 @@ class ScoreFunction(AbstractStatelessEstimator):
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, self.num_samples)
         return weighted_score(dist, xs, jax.vmap(f)(xs) / self.num_samples)
+
+    def from_noise(self, noise: Noise, dist: Grads, f: Objective) -> Grads:
+        x = dist.transform(noise)
+        return weighted_score(dist, x[None], f(x)[None])
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist

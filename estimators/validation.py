@@ -31,6 +31,18 @@ def require_at_least(estimator: eqx.Module, name: str, least: int) -> None:
         raise ValueError(f"`{type(estimator).__name__}` needs `{name} >= {least}`, got {value}.")
 
 
+def require_below(estimator: eqx.Module, name: str, bound: float) -> None:
+    """Raise `ValueError` unless the hyper-parameter `name` of `estimator` is below `bound`; a value that is traced
+    passes.
+
+    >>> from estimators import ParameterShift
+    >>> require_below(ParameterShift(shift=1.0), "shift", 2.0)
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) < bound):
+        raise ValueError(f"`{type(estimator).__name__}` needs `{name} < {bound:.6g}`, got {value}.")
+
+
 def require_nonzero(estimator: eqx.Module, name: str) -> None:
     """Raise `ValueError` if the hyper-parameter `name` of `estimator` is zero; a value that is traced passes.
 

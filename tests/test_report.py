@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from synthetic_records import identity, measured, synthetic_records, unmeasured
 
-from benchmarks import figures, plotting
+from benchmarks import figures, plotting, sweeps
 from benchmarks.records import FIELDS, make_record, to_frame
 from benchmarks.report import NOTHING, summary_lines, summary_table, write_report
 from benchmarks.selection import arrange, evenly
@@ -223,6 +223,26 @@ def test_a_sweep_draws_the_numbers_of_the_records():
     )
     lines = [list(zip(*line.get_data(), strict=True)) for line in page.axes[0].lines]
     assert expected in [[(float(x), float(y)) for x, y in line] for line in lines] and len(lines) == 3
+
+
+def test_the_parts_of_a_gradient_along_an_argument_have_a_page_of_their_own():
+    """A panel for each part, drawn at the numbers of its records; what is rounding beside the rest of a panel is no point."""
+    rows = measurements(FRAME)
+    ((name, what, page),) = sweeps.part_figures(rows)
+    assert (name, what) == ("sweep-k-loc-log_scale", "k, of loc and log_scale one by one")
+    assert [axes.get_title() for axes in page.axes] == ["normal-cosine: loc", "normal-cosine: log_scale"]
+    for axes, part in zip(page.axes, ("loc", "log_scale"), strict=True):
+        chosen = rows[(rows["family"] == "normal-cosine") & (rows["parameters"] == part)]
+        assert len(axes.lines) == chosen["name"].nunique() == 3
+        drawn = sorted(float(y) for line in axes.lines for y in line.get_ydata())
+        np.testing.assert_allclose(drawn, sorted(chosen["variance"]))
+    chosen = (
+        (rows["name"] == "pathwise") & (rows["parameters"] == "loc") & (rows["problem"] == chosen["problem"].iat[0])
+    )
+    ((_, _, page),) = sweeps.part_figures(rows.assign(variance=rows["variance"].mask(chosen, 1e-20)))
+    points = [sum(len(line.get_ydata()) for line in axes.lines) for axes in page.axes]
+    assert points[0] == points[1] - 1
+    assert page.legends[0].get_title().get_text() == "without variance and left out: 1"
 
 
 def test_an_exact_gradient_is_told_and_not_drawn():

@@ -27,7 +27,7 @@ KINDS = {
 # For an estimator that asks of `f` what none of those has, the integrand of an evidence bound.
 STRUCTURED = {"bernoulli-vae:kl=sampled,batch=2": 60_000}
 # Where a bias is looked for that those do not show: larger gains, and an `f` that is no quadratic.
-ELSEWHERE = {"bernoulli-qubo": 60_000, "categorical-vae": 10_000}
+ELSEWHERE = {"bernoulli-qubo": 60_000, "categorical-vae": 10_000, "gaussian-cosine": 60_000}
 # In so many dimensions a bias in one coordinate drowns in the noise of all the others.
 LARGE = (
     "bernoulli-chain",

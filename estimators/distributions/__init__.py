@@ -13,6 +13,7 @@ from .base import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractUncorrelated as AbstractUncorrelated,

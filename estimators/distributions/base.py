@@ -109,7 +109,20 @@ class AbstractTransformable(AbstractDistribution):
         """The event that `noise` becomes; `transform(noise(key))` has the law of `sample(key)`."""
 
 
-class AbstractInvertible(AbstractTransformable):
+class AbstractStratifiable(AbstractTransformable):
+    """The noise has the shape of an event, and each of its entries is a non-decreasing function of a uniform variable,
+    independent of the others.
+
+    So noise can be made to order: uniform points that are mirror images, or spread evenly over the unit cube, make
+    noises that are. Each noise by itself has the law of `noise(key)` whenever its point is uniform in the cube.
+    """
+
+    @abstractmethod
+    def noise_at(self, u: Noise) -> Noise:
+        """The noise whose entries stand at `u`, of (0, 1), in their distribution functions."""
+
+
+class AbstractInvertible(AbstractStratifiable):
     """Independent real variables, each the inverse of its distribution function at a uniform variable.
 
     The event is non-decreasing in its noise, and of all couplings of two parameters by one noise this keeps the events
@@ -123,6 +136,9 @@ class AbstractInvertible(AbstractTransformable):
     def noise(self, key: PRNGKey) -> Noise:
         (dtype,) = {leaf.dtype for leaf in jax.tree.leaves(self)}
         return jax.random.uniform(key, self.event_shape, dtype)
+
+    def noise_at(self, u: Noise) -> Noise:
+        return u
 
     def transform(self, noise: Noise) -> Event:
         return self.quantile(noise)

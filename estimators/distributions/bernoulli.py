@@ -18,6 +18,7 @@ from .base import (
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
+    AbstractStratifiable,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -35,6 +36,7 @@ class Bernoulli(
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
+    AbstractStratifiable,
     AbstractWeaklyDifferentiable,
 ):
     """Independent events in {0, 1} with success probabilities `sigmoid(logits)`, any shape.
@@ -76,6 +78,9 @@ class Bernoulli(
 
     def noise(self, key: PRNGKey) -> Noise:
         return jax.random.logistic(key, self.logits.shape, self.logits.dtype)
+
+    def noise_at(self, u: Noise) -> Noise:
+        return jnp.log(u) - jnp.log1p(-u)
 
     def perturb(self, noise: Noise) -> Noise:
         return self.logits + noise

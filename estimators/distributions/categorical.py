@@ -21,6 +21,7 @@ from .base import (
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
+    AbstractStratifiable,
     AbstractWeaklyDifferentiable,
     Event,
     Noise,
@@ -38,6 +39,7 @@ class Categorical(
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
+    AbstractStratifiable,
     AbstractWeaklyDifferentiable,
 ):
     """Independent one-hot events along the last axis of `logits`; leading axes are independent variables.
@@ -88,6 +90,9 @@ class Categorical(
 
     def noise(self, key: PRNGKey) -> Noise:
         return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+
+    def noise_at(self, u: Noise) -> Noise:
+        return -jnp.log(-jnp.log(u))
 
     def perturb(self, noise: Noise) -> Noise:
         return self.log_probs + noise

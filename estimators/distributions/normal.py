@@ -18,6 +18,7 @@ from ..elementary import erfinv
 from .base import (
     AbstractIntegrable,
     AbstractOverdispersible,
+    AbstractStratifiable,
     AbstractUncorrelated,
     AbstractWeaklyDifferentiable,
     Event,
@@ -32,7 +33,13 @@ from .coordinates import replaced
 HALF_WIDTH = 9.0
 
 
-class Normal(AbstractIntegrable, AbstractOverdispersible, AbstractUncorrelated, AbstractWeaklyDifferentiable):
+class Normal(
+    AbstractIntegrable,
+    AbstractOverdispersible,
+    AbstractStratifiable,
+    AbstractUncorrelated,
+    AbstractWeaklyDifferentiable,
+):
     """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
 
     >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
@@ -63,6 +70,9 @@ class Normal(AbstractIntegrable, AbstractOverdispersible, AbstractUncorrelated, 
         low = np.nextafter(np.array(-1, self.loc.dtype), np.array(0, self.loc.dtype))
         return math.sqrt(2) * erfinv(jax.random.uniform(key, self.loc.shape, self.loc.dtype, minval=low, maxval=1))
 
+    def noise_at(self, u: Noise) -> Noise:
+        return math.sqrt(2) * erfinv(2 * u - 1)
+
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.scale * noise
 
@@ -91,7 +101,8 @@ class Normal(AbstractIntegrable, AbstractOverdispersible, AbstractUncorrelated, 
         `scale`."""
         key_x, key_rayleigh, key_maxwell, key_sign, key_u = jax.random.split(key, 5)
         shape, dtype = self.loc.shape, self.loc.dtype
-        rayleigh = jax.random.rayleigh(key_rayleigh, jnp.ones(shape, dtype), shape, dtype)
+        # Half the square of a Rayleigh variable is exponential; `jax.random.rayleigh` itself may return infinity.
+        rayleigh = jnp.sqrt(2 * jax.random.exponential(key_rayleigh, shape, dtype))
         maxwell = jax.random.maxwell(key_maxwell, shape, dtype) * jax.random.rademacher(key_sign, shape, dtype)
         u = jax.random.uniform(key_u, shape, dtype)
         x = self.sample(key_x)

@@ -256,6 +256,15 @@ def test_identity_between_the_normal_laws(leaf, f):
     np.testing.assert_allclose(getattr(weights, leaf) * difference, exact, rtol=1e-9, atol=1e-11)
 
 
+def test_a_uniform_variable_that_is_zero_makes_a_finite_draw():
+    """In single precision one in eight million is, and its logarithm is not finite; this key draws one."""
+    dist = Normal(jnp.zeros(1, jnp.float32), jnp.zeros(1, jnp.float32))
+    drawn = jax.random.uniform(jax.random.split(jax.random.key(2667181), 5)[1], (1,), jnp.float32)
+    assert drawn == 0, "Another key is needed."
+    draws = jax.jit(lambda key: dist.weak_derivative(key))(jax.random.key(2667181))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(draws))
+
+
 def test_true_normal_draws_have_the_right_mean(key):
     """`f = x_1^2 x_2 + x_1 x_2^2`, of which the expectation is a polynomial in the moments."""
 

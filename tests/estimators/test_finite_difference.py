@@ -153,6 +153,30 @@ def test_closed_form_on_a_normal_by_quadrature(step):
     np.testing.assert_allclose(weights @ grads.log_scale, [grown], rtol=1e-10)
 
 
+@pytest.mark.parametrize("step", [0.2, 0.8])
+def test_closed_form_of_the_bias_on_a_cosine_by_quadrature(step):
+    """`E[cos k x] = cos(k loc) exp(-(k scale)^2 / 2)`: along `loc` the gradient times `sin(k h) / (k h)`."""
+    loc, scale, k = 1.0, 0.8, 2.0
+    dist = Normal(loc=[loc], log_scale=[np.log(scale)])
+    noise, weights = dist.nodes(257)
+
+    @jax.jit
+    @jax.vmap
+    def estimates(noise):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Normal, "noise", lambda self, key: noise)
+            return FiniteDifference(step).gradient(jax.random.key(0), dist, lambda x: jnp.sum(jnp.cos(k * x)))
+
+    def expectation(grown):
+        return np.cos(k * loc) * np.exp(-((k * scale * grown) ** 2) / 2)
+
+    grads = estimates(noise)
+    along_loc = -k * np.sin(k * loc) * np.exp(-((k * scale) ** 2) / 2)
+    np.testing.assert_allclose(weights @ grads.loc, [along_loc * np.sin(k * step) / (k * step)], rtol=1e-10)
+    along_log_scale = (expectation(np.exp(step)) - expectation(np.exp(-step))) / (2 * step)
+    np.testing.assert_allclose(weights @ grads.log_scale, [along_log_scale], rtol=1e-10)
+
+
 def test_the_bias_is_of_second_order():
     """A step of half the size has a quarter of the bias: `h^2 / 6` times the third derivative."""
     p = 1 / (1 + np.exp(-0.7))
