@@ -12,6 +12,7 @@ from .base import (
     AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSingular as AbstractSingular,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -19,6 +20,7 @@ from .base import (
 from .bernoulli import Bernoulli as Bernoulli
 from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
+from .delta import Delta as Delta
 from .geometric import Geometric as Geometric
 from .normal import Normal as Normal
 from .poisson import Poisson as Poisson
