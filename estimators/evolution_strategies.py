@@ -1,10 +1,10 @@
 r"""Evolution strategies: the gradient of a smoothed objective, from its values at Gaussian perturbations of parameters.
 
-With $f_\sigma(\theta) = E[f(\theta + \sigma \varepsilon)]$ for standard normal noise, $\nabla f_\sigma(\theta) = E[f(\theta
-+ \sigma \varepsilon)\, \varepsilon] / \sigma$ is a score-function identity, and needs no derivative of `f`. A pair of
-mirrored perturbations takes what is even in the noise out of it. The gradient of $f_\sigma$ is that of `f` where `f` is
-quadratic, and not elsewhere: all of this room are biased for it. Where the scale is a parameter too, the smoothed objective is the
-expectation asked for: that is `PGPE`.
+With $f_\sigma(\theta) = E[f(\theta + \sigma \varepsilon)]$ for standard normal noise, $\nabla f_\sigma(\theta) =
+E[f(\theta + \sigma \varepsilon)\, \varepsilon] / \sigma$ is a score-function identity, and needs no derivative of `f`.
+A pair of mirrored perturbations takes what is even in the noise out of it. The gradient of $f_\sigma$ is that of `f`
+where `f` is quadratic, and not elsewhere: all of this room are biased for it. Where the scale is a parameter too, the
+smoothed objective is the expectation asked for: that is `PGPE`.
 """
 
 from typing import ClassVar
@@ -45,9 +45,9 @@ class EvolutionStrategies(AbstractPerturbation):
     \varepsilon_k.$$
 
     Biased for the gradient of `f`, and declared so: its mean is the gradient of the smoothed $f_\sigma(\theta) =
-    E[f(\theta + \sigma \varepsilon)]$, off by $\frac{\sigma^2}{2} \nabla \operatorname{tr} \nabla^2 f$ to leading order,
-    and by nothing if `f` is quadratic. For the gradient of $f_\sigma$ itself take a `Normal` and `PGPE`, whose part in
-    `loc` is this. Needs a `Delta`, and of `f` its values; two evaluations for each of `num_directions`.
+    E[f(\theta + \sigma \varepsilon)]$, off by $\frac{\sigma^2}{2} \nabla \operatorname{tr} \nabla^2 f$ to leading
+    order, and by nothing if `f` is quadratic. For the gradient of $f_\sigma$ itself take a `Normal` and `PGPE`, whose
+    part in `loc` is this. Needs a `Delta`, and of `f` its values; two evaluations for each of `num_directions`.
 
     >>> EvolutionStrategies(num_directions=3).evaluations(Delta(loc=[1.0]))
     6
@@ -83,17 +83,17 @@ class EvolutionStrategies(AbstractPerturbation):
 class RankShapedES(AbstractPerturbation):
     r"""Evolution strategies with the ranks of values in place of the values.
 
-    With `loc` $\theta$, `sigma` $\sigma$ and independent standard normal $\varepsilon_1, \dots, \varepsilon_n$, and with
-    $R$ the rank of a value among all $2 n$, spread evenly from $-1/2$ to $1/2$,
+    With `loc` $\theta$, `sigma` $\sigma$ and independent standard normal $\varepsilon_1, \dots, \varepsilon_n$, and
+    with $R$ the rank of a value among all $2 n$, spread evenly from $-1/2$ to $1/2$,
 
     $$\hat g = \frac{1}{2 n \sigma} \sum_k (R(f(\theta + \sigma \varepsilon_k)) - R(f(\theta - \sigma \varepsilon_k)))\,
     \varepsilon_k.$$
 
     Biased: it does not change if `f` is multiplied by a positive number, so its mean is no gradient of `f` or of any
-    smoothed `f`. For a linear `f` it has the direction of the gradient, and the length $\big(\sqrt{2 / \pi} + 2 (n - 1) /
-    \sqrt\pi\big) / (2 \sigma (2 n - 1))$ whatever the slope. It is here as a direction for an optimiser that chooses its own
-    step. Needs a `Delta`, and of `f` its values; two evaluations for each of `num_directions`. Equal values share
-    the mean of their ranks, so that a constant `f` gives zero.
+    smoothed `f`. For a linear `f` it has the direction of the gradient, and the length $\big(\sqrt{2 / \pi} + 2 (n - 1)
+    / \sqrt\pi\big) / (2 \sigma (2 n - 1))$ whatever the slope. It is here as a direction for an optimiser that chooses
+    its own step. Needs a `Delta`, and of `f` its values; two evaluations for each of `num_directions`. Equal values
+    share the mean of their ranks, so that a constant `f` gives zero.
 
     >>> RankShapedES(num_directions=3).evaluations(Delta(loc=[1.0]))
     6
@@ -130,17 +130,17 @@ class RankShapedES(AbstractPerturbation):
 class GuidedES(AbstractStatelessEstimator):
     r"""Evolution strategies that search more along guesses of the gradient.
 
-    With `loc` $\theta$ of $D$ entries, $U$ an orthonormal basis of the span of the $k$ surrogate gradients of `f`, `sigma`
-    $\sigma$, and independent $\varepsilon_1, \dots, \varepsilon_n$ from $N(0, \sigma^2 \Sigma)$,
+    With `loc` $\theta$ of $D$ entries, $U$ an orthonormal basis of the span of the $k$ surrogate gradients of `f`,
+    `sigma` $\sigma$, and independent $\varepsilon_1, \dots, \varepsilon_n$ from $N(0, \sigma^2 \Sigma)$,
 
     $$\Sigma = \frac{\alpha}{D} 1 + \frac{1 - \alpha}{k} U U^\top, \qquad \hat g = \frac{\beta}{2 n \sigma^2} \sum_j
     (f(\theta + \varepsilon_j) - f(\theta - \varepsilon_j))\, \varepsilon_j.$$
 
-    Biased: its mean is $\beta \Sigma$ times the gradient of `f` smoothed by that noise, so that even for a linear `f` the
-    part outside the guesses is shrunk to $\beta \alpha / D$ of itself. That is the bias which the paper trades for less
-    variance, and with `alpha` 1 and `beta` $D$ it is gone. Needs a `Delta` and an objective with surrogate gradients; two
-    evaluations for each of `num_directions`, beside what the guesses cost. The form is that of the paper, with its
-    `beta` and not divided by $\Sigma$.
+    Biased: its mean is $\beta \Sigma$ times the gradient of `f` smoothed by that noise, so that even for a linear `f`
+    the part outside the guesses is shrunk to $\beta \alpha / D$ of itself. That is the bias which the paper trades for
+    less variance, and with `alpha` 1 and `beta` $D$ only the smoothing is left. Needs a `Delta` and an objective with
+    surrogate gradients; two evaluations for each of `num_directions`, beside what the guesses cost. The form is that of
+    the paper, with its `beta` and not divided by $\Sigma$.
 
     >>> GuidedES(num_directions=3).evaluations(Delta(loc=[1.0]))
     6

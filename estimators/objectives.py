@@ -56,8 +56,8 @@ class AbstractLogWeight(AbstractDifferentiable):
 class AbstractLinearLayer(AbstractDifferentiable):
     """A loss of the weights of a linear layer, averaged over a minibatch, that sees them through pre-activations only.
 
-    The event is a matrix `weights` with a row for each input and a column for each unit, and `f(weights) = loss(inputs @
-    weights)`. `loss` promises to be a sum of one term for each example, which depends on that example's row of the
+    The event is a matrix `weights` with a row for each input and a column for each unit, and `f(weights) = loss(inputs
+    @ weights)`. `loss` promises to be a sum of one term for each example, which depends on that example's row of the
     pre-activations alone. So its expectation depends on the law of each row and not on how rows are coupled.
     """
 

@@ -103,11 +103,11 @@ class RandomDirections(AbstractPerturbation):
 
     $$\hat g = \frac1n \sum_k \frac{f(\theta + h v_k) - f(\theta)}{h}\, v_k.$$
 
-    Biased for the gradient of `f`: its mean is the gradient of the smoothed $f_h(\theta) = E[f(\theta + h v)]$, which is
-    that of `f` if `f` is quadratic, and else is off by $\frac{h^2}{2} \nabla \operatorname{tr} \nabla^2 f$ to leading order.
-    Needs a `Delta`, and of `f` its values; `num_directions` evaluations and one more, which all directions share. The
-    difference is the forward one: with the central one it is `EvolutionStrategies`, which has the same mean and no noise
-    from the curvature of `f`, for twice the evaluations.
+    Biased for the gradient of `f`: its mean is the gradient of the smoothed $f_h(\theta) = E[f(\theta + h v)]$, which
+    is that of `f` if `f` is quadratic, and else is off by $\frac{h^2}{2} \nabla \operatorname{tr} \nabla^2 f$ to
+    leading order. Needs a `Delta`, and of `f` its values; `num_directions` evaluations and one more, which all
+    directions share. The difference is the forward one: with the central one it is `EvolutionStrategies`, which has the
+    same mean and no noise from the curvature of `f`, for twice the evaluations.
 
     >>> RandomDirections(num_directions=4).evaluations(Delta(loc=[1.0]))
     5

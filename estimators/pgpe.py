@@ -27,9 +27,9 @@ from .validation import require_at_least
 class PGPE(AbstractEstimator):
     r"""Policy gradients with parameter-based exploration: mirrored pairs, and a baseline for the scale alone.
 
-    With `loc` $\mu$, `scale` $\sigma$, independent standard normal $\varepsilon_1, \dots, \varepsilon_n$, the values $f_k^\pm
-    = f(\mu \pm \sigma \varepsilon_k)$ and $b$ the mean of past values, the latest at weight one and each older one at
-    `decay` times the next,
+    With `loc` $\mu$, `scale` $\sigma$, independent standard normal $\varepsilon_1, \dots, \varepsilon_n$, the values
+    $f_k^\pm = f(\mu \pm \sigma \varepsilon_k)$ and $b$ the mean of past values, the latest at weight one and each older
+    one at `decay` times the next,
 
     $$\hat g_\mu = \frac1n \sum_k \frac{f_k^+ - f_k^-}{2}\, \frac{\varepsilon_k}{\sigma}, \qquad
     \hat g_{\log\sigma} = \frac1n \sum_k \Big(\frac{f_k^+ + f_k^-}{2} - b\Big) (\varepsilon_k^2 - 1).$$

@@ -66,20 +66,21 @@ class TruncatedES(AbstractOnlineES):
 
     With `loc` $\theta$, `sigma` $\sigma$, a window $w$ drawn uniformly from all `W` and standard normal $\varepsilon$,
 
-    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta, \dots, \theta, \theta + \sigma \varepsilon) - L_w(\theta, \dots, \theta,
-    \theta - \sigma \varepsilon)\big)\, \varepsilon,$$
+    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta, \dots, \theta, \theta + \sigma \varepsilon) - L_w(\theta, \dots,
+    \theta, \theta - \sigma \varepsilon)\big)\, \varepsilon,$$
 
     averaged over `num_workers`.
 
-    Biased: the state at the beginning of the window counts as given, so whatever $\theta$ does to later windows is missing,
-    as in truncated backpropagation; beside it there is the smoothing. Needs a `Delta` and an unrolled objective; two
-    evaluations for each worker, each an unroll from the start, where a worker that keeps the state pays for one window.
+    Biased: the state at the beginning of the window counts as given, so whatever $\theta$ does to later windows is
+    missing, as in truncated backpropagation; beside it there is the smoothing. Needs a `Delta` and an unrolled
+    objective; two evaluations for each worker, each an unroll from the start, where a worker that keeps the state pays
+    for one window.
 
     >>> TruncatedES(num_workers=3).evaluations(Delta(loc=[1.0]))
     6
 
-    **References:** Metz, Maheswaranathan, Nixon, Freeman and Sohl-Dickstein, Understanding and correcting pathologies in
-    the training of learned optimizers, 2019, arXiv:1810.10180. Vicol, Metz and Sohl-Dickstein, Unbiased gradient
+    **References:** Metz, Maheswaranathan, Nixon, Freeman and Sohl-Dickstein, Understanding and correcting pathologies
+    in the training of learned optimizers, 2019, arXiv:1810.10180. Vicol, Metz and Sohl-Dickstein, Unbiased gradient
     estimation in unrolled computation graphs with persistent evolution strategies, 2021, arXiv:2112.13835.
     """
 
@@ -104,16 +105,16 @@ class PES(AbstractOnlineES):
     With `loc` $\theta$, `sigma` $\sigma$, a window $w$ drawn uniformly from all `W` and independent standard normal
     $\varepsilon_1, \varepsilon_2, \dots$,
 
-    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta + \sigma \varepsilon_1, \dots, \theta + \sigma \varepsilon_w) - L_w(\theta -
-    \sigma \varepsilon_1, \dots, \theta - \sigma \varepsilon_w)\big) \sum_{v \le w} \varepsilon_v,$$
+    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta + \sigma \varepsilon_1, \dots, \theta + \sigma \varepsilon_w) -
+    L_w(\theta - \sigma \varepsilon_1, \dots, \theta - \sigma \varepsilon_w)\big) \sum_{v \le w} \varepsilon_v,$$
 
     averaged over `num_workers`.
 
-    Biased for the gradient of `f`, and declared so: its mean is the gradient of the smoothed $E[\sum_w L_w(\theta + \sigma
-    \varepsilon_1, \dots, \theta + \sigma \varepsilon_w)]$, with nothing truncated, which is that of `f` if the losses are
-    quadratic in the parameters of all windows. It is not the smoothing of `NRES`. Needs a `Delta` and an unrolled
-    objective; two evaluations for each worker, each an unroll from the start, where a worker that keeps states and the sum pays
-    for one window.
+    Biased for the gradient of `f`, and declared so: its mean is the gradient of the smoothed $E[\sum_w L_w(\theta +
+    \sigma \varepsilon_1, \dots, \theta + \sigma \varepsilon_w)]$, with nothing truncated, which is that of `f` if the
+    losses are quadratic in the parameters of all windows. It is not the smoothing of `NRES`. Needs a `Delta` and an
+    unrolled objective; two evaluations for each worker, each an unroll from the start, where a worker that keeps states
+    and the sum pays for one window.
 
     >>> PES(num_workers=3).evaluations(Delta(loc=[1.0]))
     6
@@ -144,22 +145,22 @@ class NRES(AbstractOnlineES):
 
     With `loc` $\theta$, `sigma` $\sigma$, a window $w$ drawn uniformly from all `W` and standard normal $\varepsilon$,
 
-    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta + \sigma \varepsilon, \dots, \theta + \sigma \varepsilon) - L_w(\theta -
-    \sigma \varepsilon, \dots, \theta - \sigma \varepsilon)\big)\, \varepsilon,$$
+    $$\hat g = \frac{W}{2 \sigma} \big(L_w(\theta + \sigma \varepsilon, \dots, \theta + \sigma \varepsilon) - L_w(\theta
+    - \sigma \varepsilon, \dots, \theta - \sigma \varepsilon)\big)\, \varepsilon,$$
 
     averaged over `num_workers`, each with noise and window of its own.
 
     Biased for the gradient of `f`, and declared so: its mean is the gradient of the smoothed $E[f(\theta + \sigma
     \varepsilon)]$, with nothing truncated, as is that of `EvolutionStrategies`; summed over all windows for one
-    $\varepsilon$ it is that estimator. Needs a `Delta` and an unrolled objective; two evaluations for each worker, each an
-    unroll from the start, where a worker that keeps states and noise pays for one window.
+    $\varepsilon$ it is that estimator. Needs a `Delta` and an unrolled objective; two evaluations for each worker, each
+    an unroll from the start, where a worker that keeps states and noise pays for one window.
 
     >>> NRES(num_workers=3).evaluations(Delta(loc=[1.0]))
     6
 
-    **References:** Li, Harrison, Sohl-Dickstein, Smith and Metz, Variance-reduced gradient estimation via noise-reuse in
-    online evolution strategies, 2023, arXiv:2304.12180. Vicol, Kolter and Swersky, Low-variance gradient estimation in
-    unrolled computation graphs with ES-Single, 2023, arXiv:2304.11153.
+    **References:** Li, Harrison, Sohl-Dickstein, Smith and Metz, Variance-reduced gradient estimation via noise-reuse
+    in online evolution strategies, 2023, arXiv:2304.12180. Vicol, Kolter and Swersky, Low-variance gradient estimation
+    in unrolled computation graphs with ES-Single, 2023, arXiv:2304.11153.
     """
 
     sigma: Float[Array, ""] = eqx.field(converter=as_floating, default=0.3)

@@ -48,8 +48,8 @@ class LocalReparameterization(AbstractStatelessEstimator):
     $$h_{nj} = \sum_i x_{ni}\, \mu_{ij} + \varepsilon_{nj} \Big(\sum_i x_{ni}^2\, \sigma_{ij}^2\Big)^{1/2},
     \qquad \hat g = \nabla_{\mu, \log\sigma}\ \mathrm{loss}(h).$$
 
-    Unbiased: each row of `h` has the law that the weights give it, and the loss is a sum over rows. Needs a `Normal` and
-    a linear layer; one evaluation of the loss with its derivative. The term of an example is the conditional
+    Unbiased: each row of `h` has the law that the weights give it, and the loss is a sum over rows. Needs a `Normal`
+    and a linear layer; one evaluation of the loss with its derivative. The term of an example is the conditional
     expectation, given its pre-activations, of what noise on the weights would make of it, and the terms of different
     examples are independent; so the variance falls as one over the batch size.
 
@@ -85,11 +85,11 @@ class Flipout(AbstractStatelessEstimator):
     $$W_n = \mu + \sigma \odot \varepsilon \odot s_n r_n^\top, \qquad h_n = x_n W_n, \qquad
     \hat g = \nabla_{\mu, \log\sigma}\ \mathrm{loss}(h).$$
 
-    Unbiased: the noise is symmetric and its entries are independent, so each $W_n$ has the law of $W$, and the loss is a
-    sum over rows. Needs a `Normal` and a linear layer; one evaluation of the loss with its derivative. Two examples
-    share the magnitudes of the noise and not the signs: a term that is odd in the noise is uncorrelated between them, an
-    even one, which the gradient in `log_scale` has, stays correlated. Where sharing the noise correlates two examples
-    negatively it may have less variance than this.
+    Unbiased: the noise is symmetric and its entries are independent, so each $W_n$ has the law of $W$, and the loss is
+    a sum over rows. Needs a `Normal` and a linear layer; one evaluation of the loss with its derivative. Two examples
+    share the magnitudes of the noise and not the signs: a term that is odd in the noise is uncorrelated between them,
+    an even one, which the gradient in `log_scale` has, stays correlated. Where sharing the noise correlates two
+    examples negatively it may have less variance than this.
 
     >>> from estimators import Normal
     >>> Flipout().evaluations(Normal(loc=[[0.0]], log_scale=[[0.0]]))

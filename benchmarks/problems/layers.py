@@ -1,9 +1,9 @@
 r"""Bayesian layers: the weights of a layer are normal variables, and the loss is a mean over a fixed minibatch.
 
-The pre-activations $h_{nj} = \sum_i x_{ni} W_{ij}$ of an example are independent normal variables with mean `x_n loc` and
-variance `x_n^2 scale^2`, so an expectation over all weights is one over a line for each example and unit: a closed form
-for a squared error of `h` itself, one-dimensional quadrature behind a non-linearity. The divergence from the prior, whose
-gradient needs no sample, is left out.
+The pre-activations $h_{nj} = \sum_i x_{ni} W_{ij}$ of an example are independent normal variables with mean `x_n loc`
+and variance `x_n^2 scale^2`, so an expectation over all weights is one over a line for each example and unit: a closed
+form for a squared error of `h` itself, one-dimensional quadrature behind a non-linearity. The divergence from the
+prior, whose gradient needs no sample, is left out.
 
 The data are normal quantiles of an additive recurrence (a low-discrepancy sequence): without a random number, the same
 in every version of any library, and of a larger minibatch the smaller ones are the beginning. The first input is the
@@ -58,8 +58,8 @@ def linear_truth(dist: Normal, f: SquaredError) -> Normal:
 
 @jax.jit
 def hidden_truth(dist: Normal, f: HiddenSquaredError) -> Normal:
-    """The gradient of `1/B sum_n (sum_j v_j m_nj - y_n)^2 + sum_j v_j^2 (s_nj - m_nj^2)`, where `m` and `s` are the means
-    of `tanh(h)` and of its square, by quadrature."""
+    """The gradient of `1/B sum_n (sum_j v_j m_nj - y_n)^2 + sum_j v_j^2 (s_nj - m_nj^2)`, where `m` and `s` are the
+    means of `tanh(h)` and of its square, by quadrature."""
     line, weights = Normal([0.0], [0.0]).nodes(257)
 
     def expectation(d: Normal) -> Scalar:
@@ -72,8 +72,8 @@ def hidden_truth(dist: Normal, f: HiddenSquaredError) -> Normal:
 
 
 def quasi_normal(count: int, dimension: int) -> np.ndarray:
-    """Normal quantiles of the fractional parts of `1/2 + n g^-i` for `n` from 1 to `count` and `i` from 1 to `dimension`,
-    where `g` is the root of `g^(dimension + 1) = g + 1`."""
+    """Normal quantiles of the fractional parts of `1/2 + n g^-i`, for `n` from 1 to `count` and `i` from 1 to
+    `dimension`, where `g` is the root of `g^(dimension + 1) = g + 1`."""
     root = 2.0
     for _ in range(64):
         root = (1 + root) ** (1 / (dimension + 1))
@@ -105,8 +105,8 @@ def bayesian_linear(batch: int = 16, inputs: int = 4, units: int = 2, scale: Num
 def bayesian_hidden_layer(batch: int = 16, inputs: int = 4, units: int = 2, scale: Number = 0.3) -> Expectation:
     """`f(W) = 1/B sum_n (sum_j v_j tanh(x_n W)_j - y_n)^2` of normal weights `W`, for `batch` examples of a teacher.
 
-    The readout `v` is fixed, its entries 1, -1, 1, ..., and `y_n` is the teacher's output. The truth is a quadrature over
-    each pre-activation.
+    The readout `v` is fixed, its entries 1, -1, 1, ..., and `y_n` is the teacher's output. The truth is a quadrature
+    over each pre-activation.
     """
     dist, examples, preactivations = minibatch("bayesian-hidden-layer", batch, inputs, units, scale)
     readout = np.where(np.arange(units) % 2 == 0, 1.0, -1.0)

@@ -1,11 +1,11 @@
 r"""Unrolled systems: a parameter that acts at every step of a long run, and is judged by all of it.
 
-`f(x) = 1/T sum_t cost(s_t)` with `s_t = step(s_(t-1), x)`, in windows of equal length: what estimators see who cannot wait
-for the end of the run, or do not keep it in memory. The distribution is a point mass, so that the truth is the gradient of
-`f` itself.
+`f(x) = 1/T sum_t cost(s_t)` with `s_t = step(s_(t-1), x)`, in windows of equal length: what estimators see who cannot
+wait for the end of the run, or do not keep it in memory. The distribution is a point mass, so that the truth is the
+gradient of `f` itself.
 
-Each comes with a guess of its gradient: truncated backpropagation, which takes the state at the beginning of a window as
-given.
+Each comes with a guess of its gradient: truncated backpropagation, which takes the state at the beginning of a window
+as given.
 """
 
 from abc import abstractmethod
@@ -108,10 +108,10 @@ def windows_of(family: str, steps: int, window: int) -> int:
 def unrolled_linear(steps: int = 12, window: int = 3, memory: Number = 0.8, angle: Number = 0.5) -> Expectation:
     """`f(x) = 1/T sum_t |s_t - target|^2` of a planar system `s_t = A s_(t-1) + x` that turns by `angle` in a step.
 
-    `A` is `memory` times a rotation, so that what a parameter does is felt for about `1 / (1 - memory)` steps, and a window
-    much shorter than that misses most of it. The losses are quadratic in the parameters of all windows: smoothing by
-    perturbation, with the same noise for all or noise for each, does not change the gradient. So truncation is the only
-    bias that evolution strategies have here.
+    `A` is `memory` times a rotation, so that what a parameter does is felt for about `1 / (1 - memory)` steps, and a
+    window much shorter than that misses most of it. The losses are quadratic in the parameters of all windows:
+    smoothing by perturbation, with the same noise for all or noise for each, does not change the gradient. So
+    truncation is the only bias that evolution strategies have here.
 
     **References:** Vicol, Metz and Sohl-Dickstein, Unbiased gradient estimation in unrolled computation graphs with
     persistent evolution strategies, 2021, arXiv:2112.13835.

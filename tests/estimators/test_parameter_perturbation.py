@@ -1,6 +1,7 @@
 """SPSA, random directions and forward gradients: summed over all signs, or integrated over Gaussian directions without error.
 
-The objective is a polynomial of degree four, of which every moment is had from a few nodes and every bias from its third derivatives.
+The objective is a polynomial of degree four, of which every moment is had from a few nodes and every bias from its
+third derivatives.
 """
 
 import itertools
@@ -34,7 +35,9 @@ HESSIAN = np.array([[2.0, 0.5, -1.0], [0.5, -1.0, 0.3], [-1.0, 0.3, 0.7]])
 
 
 def quartic(x):
-    return (x[0] - 2 * x[1] + x[2]) ** 2 + x[0] * x[1] ** 2 - 0.6 * x[0] * x[1] * x[2] + 0.4 * x[2] ** 3 + x[0] ** 3 * x[1]
+    return (
+        (x[0] - 2 * x[1] + x[2]) ** 2 + x[0] * x[1] ** 2 - 0.6 * x[0] * x[1] * x[2] + 0.4 * x[2] ** 3 + x[0] ** 3 * x[1]
+    )
 
 
 def quadratic(x):

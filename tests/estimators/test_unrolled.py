@@ -1,7 +1,7 @@
 """Truncated ES, PES and NRES: every window, and Gaussian noise integrated without error.
 
-Growth multiplies through the windows, so that the smoothing by one noise and that by a noise for each window differ; of a linear system
-with quadratic losses there is no smoothing bias, and variances are closed forms.
+Growth multiplies through the windows, so that the smoothing by one noise and that by a noise for each window differ; of
+a linear system with quadratic losses there is no smoothing bias, and variances are closed forms.
 """
 
 import equinox as eqx
