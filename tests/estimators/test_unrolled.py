@@ -128,13 +128,31 @@ def test_reusing_noise_is_never_worse_on_quadratic_losses():
 
 
 def test_noise_and_windows_are_drawn_as_they_are_integrated(key):
-    """The second moment would show noise that is shared where it must not be, and so would that of two workers, whose mean it
-    halves the variance of. What draws is common to all three."""
+    """The second moment would show noise that is shared where it must not be. What draws is common to all three."""
     problem, estimator = linear(), PES(sigma=0.7, num_workers=2)
     run = jax.jit(jax.vmap(lambda key: estimator.gradient(key, problem.dist, problem.f).loc))
     found = np.asarray(run(jax.random.split(key, 20_000)))
     moment, truth = second_moments(response(problem))[PES], problem.truth().gradient.loc
     assert_mean_equals(np.sum(found**2, axis=1), (moment + truth @ truth) / 2, detects=0.15 * moment)
+
+
+class PaidAtTheEnd(AbstractUnrolled):
+    """`x` in the last of three windows, and nothing before."""
+
+    @property
+    def windows(self):
+        return 3
+
+    def losses(self, xs):
+        return xs[:, 0] * jnp.array([0.0, 0.0, 1.0])
+
+
+def test_every_worker_is_in_a_window_of_its_own(key):
+    """All miss the window that pays with the probability `(2/3)^workers`."""
+    estimator, dist = NRES(num_workers=2), Delta(jnp.zeros(1))
+    run = jax.jit(jax.vmap(lambda key: estimator.gradient(key, dist, PaidAtTheEnd()).loc))
+    missed = np.asarray(run(jax.random.split(key, 20_000))) == 0
+    assert_mean_equals(missed, np.full(1, 4 / 9), detects=0.05)
 
 
 def test_what_does_not_fit_is_refused_with_a_reason():
