@@ -88,12 +88,14 @@ class GradientDescent(AbstractSystem):
 def linear_truth(dist: Delta, f: LinearSystem) -> Delta:
     """`2/T sum_t C_t^T (C_t loc + A^t s_0 - target)`, with `C_t = 1 + A + ... + A^(t-1) = (1 - A)^-1 (1 - A^t)`."""
     identity, steps = jnp.eye(len(f.start), dtype=f.start.dtype), f.windows * f.length
-    inverse, power, total = jnp.linalg.inv(identity - f.matrix), identity, jnp.zeros_like(dist.loc)
-    for _ in range(steps):
+    inverse = jnp.linalg.inv(identity - f.matrix)
+
+    def slope(power: Float[Array, "entries entries"], _: None) -> tuple[Float[Array, "entries entries"], State]:
         power = f.matrix @ power
         response = inverse @ (identity - power)
-        total = total + response.T @ (response @ dist.loc + power @ f.start - f.target)
-    return Delta(2 * total / steps)
+        return power, response.T @ (response @ dist.loc + power @ f.start - f.target)
+
+    return Delta(2 * jnp.mean(jax.lax.scan(slope, identity, length=steps)[1], axis=0))
 
 
 def windows_of(family: str, steps: int, window: int) -> int:
