@@ -214,6 +214,38 @@ def crossovers() -> Suite:
     )
 
 
+@SUITES.register("layers")
+def layers() -> Suite:
+    """What examples of a minibatch share of one another's weight noise, over batch sizes."""
+    batches = [2**n for n in range(9)]
+    problems = ",".join(grid(name, "batch", batches) for name in ("bayesian-linear", "bayesian-hidden-layer"))
+    return Suite(
+        "layers",
+        "Bayesian layers over batch sizes: one draw of the weights for all examples, Flipout, and local reparameterization.",
+        (block("score-function,leave-one-out,pathwise,flipout,local-reparameterization", problems, 20_000),),
+    )
+
+
+@SUITES.register("perturbation")
+def perturbation() -> Suite:
+    """The gradient of a deterministic function from its values, or one derivative, along random directions."""
+    names = (
+        "spsa,random-directions,forward-gradient,evolution-strategies,rank-shaped-es,guided-es,truncated-es,pes,nres"
+    )
+    windows = [1, 2, 3, 4, 6, 12]
+    sigmas = ",".join(grid(name, "sigma", [0.03, 0.1, 0.3, 1.0]) for name in ("evolution-strategies", "pes", "nres"))
+    steps = ",".join(grid(name, "step", [0.03, 0.1, 0.3, 1.0]) for name in ("spsa", "random-directions"))
+    return Suite(
+        "perturbation",
+        "Parameter perturbation on unrolled systems: over windows of truncation, and over the size of the perturbation.",
+        (
+            block(names, grid("unrolled-linear", "window", windows), 50_000),
+            block(names, grid("unrolled-gradient-descent", "window", windows), 50_000),
+            block(f"{sigmas},{steps}", "unrolled-gradient-descent", 50_000),
+        ),
+    )
+
+
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""

@@ -36,6 +36,7 @@ from .distributions import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSingular as AbstractSingular,
     AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
@@ -44,6 +45,7 @@ from .distributions import (
     Bernoulli as Bernoulli,
     Binomial as Binomial,
     Categorical as Categorical,
+    Delta as Delta,
     Geometric as Geometric,
     Normal as Normal,
     Poisson as Poisson,
@@ -51,7 +53,17 @@ from .distributions import (
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
-from .exact import Enumeration as Enumeration, Quadrature as Quadrature, Summation as Summation
+from .evolution_strategies import (
+    EvolutionStrategies as EvolutionStrategies,
+    GuidedES as GuidedES,
+    RankShapedES as RankShapedES,
+)
+from .exact import (
+    Derivative as Derivative,
+    Enumeration as Enumeration,
+    Quadrature as Quadrature,
+    Summation as Summation,
+)
 from .finite_difference import FiniteDifference as FiniteDifference
 from .fixed_baselines import (
     ConstantBaseline as ConstantBaseline,
@@ -70,15 +82,24 @@ from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .noise_driven import AbstractNoiseDriven as AbstractNoiseDriven
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
+    AbstractLinearLayer as AbstractLinearLayer,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
+    AbstractSurrogate as AbstractSurrogate,
+    AbstractUnrolled as AbstractUnrolled,
     BlackBox as BlackBox,
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .overdispersed import Overdispersed as Overdispersed
+from .parameter_perturbation import (
+    SPSA as SPSA,
+    ForwardGradient as ForwardGradient,
+    RandomDirections as RandomDirections,
+)
 from .parameter_shift import ParameterShift as ParameterShift
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
+from .pgpe import PGPE as PGPE
 from .quadratic_control import QuadraticControlVariate as QuadraticControlVariate
 from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX
@@ -108,6 +129,8 @@ from .stratified import (
 from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, SumAndSample as SumAndSample
 from .taylor import RVRGE as RVRGE, DeltaMethod as DeltaMethod, RVRGEProduct as RVRGEProduct
 from .unordered_set import UnorderedSet as UnorderedSet
+from .unrolled import NRES as NRES, PES as PES, TruncatedES as TruncatedES
+from .weight_perturbation import Flipout as Flipout, LocalReparameterization as LocalReparameterization
 from .without_replacement import (
     NormalizedReinforceWithoutReplacement as NormalizedReinforceWithoutReplacement,
     ReinforceWithoutReplacement as ReinforceWithoutReplacement,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .distributions.base import AbstractDistribution, AbstractEnumerable, PRNGKey, Scalar
+from .distributions.base import AbstractDistribution, AbstractEnumerable, AbstractSingular, PRNGKey, Scalar
 from .objectives import AbstractObjective, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)
@@ -194,6 +194,10 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
                 return f"`{name}` needs {_words(capability)} objective, and `{type(f).__name__}` does not declare to be one."
         elif not isinstance(dist, capability):
             return f"`{name}` needs {_words(capability)} distribution, and `{type(dist).__name__}` is not one."
+    if isinstance(dist, AbstractSingular) and not any(
+        issubclass(need, AbstractSingular) for need in estimator.requires
+    ):
+        return f"`{name}` needs a distribution with a score, and `{type(dist).__name__}` has none."
     evaluations = estimator.evaluations(dist)
     if evaluations > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."

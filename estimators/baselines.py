@@ -56,7 +56,7 @@ def _zero(dist: AbstractDistribution) -> Scalar:
     return jnp.zeros((), jnp.result_type(*jax.tree.leaves(dist)))
 
 
-def _require_decay(estimator: AbstractEstimator) -> None:
+def require_decay(estimator: AbstractEstimator) -> None:
     """Raise `ValueError` unless `decay` is in `[0, 1)`; a value that is traced passes."""
     decay = estimator.decay
     if not isinstance(decay, jax.core.Tracer) and not np.all((np.asarray(decay) >= 0) & (np.asarray(decay) < 1)):
@@ -96,7 +96,7 @@ class MovingAverageBaseline(AbstractEstimator):
     requires: ClassVar[tuple[type, ...]] = ()
 
     def __check_init__(self):
-        _require_decay(self)
+        require_decay(self)
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> RunningMean:
         del key
@@ -157,7 +157,7 @@ class LearnedBaseline(AbstractEstimator):
     def __check_init__(self):
         require_positive(self, "width")
         require_positive(self, "learning_rate")
-        _require_decay(self)
+        require_decay(self)
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> LearnedBaselineState:
         zero = _zero(dist)

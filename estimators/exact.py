@@ -1,6 +1,7 @@
 """Exact gradients: estimators of zero variance, through which every truth of the suite is computed.
 
-All rest on `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, with the expectation summed instead of sampled.
+All but the last rest on `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, with the expectation summed instead of
+sampled.
 """
 
 import math
@@ -11,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, weighted_score
-from .distributions import AbstractDistribution, AbstractEnumerable, AbstractIntegrable, AbstractSummable
-from .objectives import Objective
+from .distributions import AbstractDistribution, AbstractEnumerable, AbstractIntegrable, AbstractSummable, Delta
+from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 
 
@@ -115,3 +116,28 @@ class Summation(AbstractStatelessEstimator):
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         return self.resolution ** math.prod(dist.event_shape)
+
+
+class Derivative(AbstractStatelessEstimator):
+    r"""The gradient of `f` at the event of a point mass.
+
+    $$\hat g = \nabla f(\mathrm{loc}).$$
+
+    Exact, so unbiased and without variance. Needs a `Delta` and a differentiable `f`; one evaluation of `f` with its
+    derivative. It is not in the registry: it is what the estimators of a `Delta` do without.
+
+    >>> from estimators import Delta
+    >>> print(Derivative().gradient(jax.random.key(0), Delta(loc=[1.0, -2.0]), lambda x: jnp.sum(x**2)).loc)
+    [ 2. -4.]
+    """
+
+    unbiased: ClassVar[bool] = True
+    requires: ClassVar[tuple[type, ...]] = (Delta, AbstractDifferentiable)
+
+    def gradient(self, key: PRNGKey, dist: Delta, f: Objective) -> Delta:
+        del key
+        return Delta(jax.grad(f)(dist.loc))
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        del dist
+        return 1

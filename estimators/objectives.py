@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .distributions.base import AbstractDistribution
@@ -50,6 +51,52 @@ class AbstractLogWeight(AbstractDifferentiable):
 
     def __call__(self, z: Event) -> Scalar:
         return self.log_joint(z) - self.posterior.log_prob(z)
+
+
+class AbstractLinearLayer(AbstractDifferentiable):
+    """A loss of the weights of a linear layer, averaged over a minibatch, that sees them through pre-activations only.
+
+    The event is a matrix `weights` with a row for each input and a column for each unit, and `f(weights) = loss(inputs
+    @ weights)`. `loss` promises to be a sum of one term for each example, which depends on that example's row of the
+    pre-activations alone. So its expectation depends on the law of each row and not on how rows are coupled.
+    """
+
+    inputs: eqx.AbstractVar[Float[Array, "examples inputs"]]
+
+    @abstractmethod
+    def loss(self, preactivations: Float[Array, "examples units"]) -> Scalar:
+        """The mean loss of the examples at their pre-activations, differentiable in them."""
+
+    def __call__(self, weights: Event) -> Scalar:
+        return self.loss(self.inputs @ weights)
+
+
+class AbstractSurrogate(AbstractObjective):
+    """An objective that comes with guesses of its gradient: directions that are likely to have a part of it in them.
+
+    Nothing is promised about them but that they are finite.
+    """
+
+    @abstractmethod
+    def surrogates(self, x: Event) -> Float[Array, "directions ..."]:
+        """Guesses of the gradient at the event `x`, stacked: at most as many as an event has entries."""
+
+
+class AbstractUnrolled(AbstractObjective):
+    """What a system costs that runs under one parameter, in windows of time: `f(x) = sum_w losses([x, ..., x])_w`.
+
+    In each window another parameter may be in force. A window inherits the state of the one before, so the loss of
+    window `w` depends on the parameters of the windows up to and including `w`, and on no later one.
+    """
+
+    windows: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def losses(self, xs: Float[Array, "windows ..."]) -> Float[Array, "windows"]:
+        """The loss of each window, with the parameter `xs[w]` in force in window `w`."""
+
+    def __call__(self, x: Event) -> Scalar:
+        return jnp.sum(self.losses(jnp.broadcast_to(x, (self.windows, *x.shape))))
 
 
 class BlackBox(AbstractObjective):

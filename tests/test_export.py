@@ -22,6 +22,8 @@ KINDS = (
     "bernoulli-vae:kl=sampled,batch=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
+    "bayesian-linear:batch=2",
+    "unrolled-linear",
 )
 
 

@@ -8,9 +8,11 @@ from . import (
     chains as chains,
     counting as counting,
     gaussian as gaussian,
+    layers as layers,
     separable as separable,
     tied as tied,
     toys as toys,
+    unrolled as unrolled,
     vae as vae,
     wide as wide,
 )

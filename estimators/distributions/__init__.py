@@ -13,6 +13,7 @@ from .base import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSingular as AbstractSingular,
     AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
@@ -22,6 +23,7 @@ from .base import (
 from .bernoulli import Bernoulli as Bernoulli
 from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
+from .delta import Delta as Delta
 from .geometric import Geometric as Geometric
 from .normal import Normal as Normal
 from .poisson import Poisson as Poisson

@@ -50,6 +50,14 @@ class AbstractDistribution(eqx.Module):
         """The log-density (or log-mass) of the whole event `x`, differentiable in the leaves."""
 
 
+class AbstractSingular(AbstractDistribution):
+    """A law whose support moves with the leaves, so that laws of different leaves have no density in common.
+
+    The derivative of `log_prob` is no score, and the mean of `f(x)` times it is not the gradient. Only an estimator that
+    requires a distribution of this kind runs on one.
+    """
+
+
 class AbstractEnumerable(AbstractDistribution):
     """A finite support, so that an expectation is a sum."""
 

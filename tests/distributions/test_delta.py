@@ -1,0 +1,46 @@
+"""The point mass: what it is, and that no estimator that would be silently wrong runs on it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import Expectation
+from benchmarks.problems import mismatch
+from estimators import ESTIMATORS, AbstractSingular, BlackBox, Delta, Derivative, incompatibility
+
+LOC = np.array([[0.5, -1.0], [2.0, 3.0]])
+
+
+def test_it_is_where_it_says(key):
+    for dtype in (jnp.float32, jnp.float64):
+        dist = Delta(jnp.asarray(LOC, dtype))
+        x = dist.sample(key)
+        assert dist.event_shape == x.shape == (2, 2) and x.dtype == dist.log_prob(x).dtype == dtype
+        np.testing.assert_array_equal(x, LOC)
+        assert dist.log_prob(x) == 0 and dist.log_prob(x.at[0, 1].add(0.01)) == -np.inf
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_only_what_asks_for_it_runs_on_it(name):
+    """The derivative of its mass is zero, and a score function would estimate zero."""
+    estimator = ESTIMATORS.create(name)
+    reason = incompatibility(estimator, Delta(LOC), jnp.sum)
+    if not any(issubclass(need, AbstractSingular) for need in estimator.requires):
+        assert reason is not None
+
+
+def test_an_estimator_that_needs_nothing_else_needs_a_score():
+    reason = mismatch(ESTIMATORS.create("score-function"), Expectation(Delta(LOC), jnp.sum))
+    assert reason == "`ScoreFunction` needs a distribution with a score, and `Delta` has none."
+
+
+def test_its_truth_is_the_derivative_where_there_is_one():
+    truth = Expectation(Delta(LOC), lambda x: jnp.sum(x**3)).truth()
+    assert truth.kind == "closed form"
+    np.testing.assert_allclose(truth.gradient.loc, 3 * LOC**2, rtol=1e-12)
+    assert Expectation(Delta(LOC), BlackBox(jnp.sum)).truth() is None
+    reason = incompatibility(Derivative(), Delta(LOC), BlackBox(jnp.sum))
+    assert reason == "`Derivative` needs a differentiable objective, and `BlackBox` does not declare to be one."
+    grads = Derivative().gradient(jax.random.key(0), Delta(jnp.asarray(LOC)), jnp.prod)
+    np.testing.assert_allclose(grads.loc, np.prod(LOC) / LOC, rtol=1e-12)
