@@ -19,6 +19,33 @@ from .baselines import (
     OptimalBaseline as OptimalBaseline,
 )
 from .bitflip import BitFlip1 as BitFlip1
+from .bounds import (
+    AbstractImportanceWeighted as AbstractImportanceWeighted,
+    AbstractMultiSampleBound as AbstractMultiSampleBound,
+    ImportanceWeightedBound as ImportanceWeightedBound,
+    JackknifeBound as JackknifeBound,
+    RenyiBound as RenyiBound,
+)
+from .bounds_antithetic import LocalARMS as LocalARMS
+from .bounds_pathwise import (
+    BoundDReG as BoundDReG,
+    BoundPathwise as BoundPathwise,
+    BoundStickingTheLanding as BoundStickingTheLanding,
+)
+from .bounds_score import (
+    VIMCO as VIMCO,
+    BoundScoreFunction as BoundScoreFunction,
+    OVISAsymptotic as OVISAsymptotic,
+    OVISGammaZero as OVISGammaZero,
+    OVISMonteCarlo as OVISMonteCarlo,
+)
+from .bounds_wake import (
+    TVO as TVO,
+    InclusiveDivergence as InclusiveDivergence,
+    RWSDReG as RWSDReG,
+    ThermodynamicObjective as ThermodynamicObjective,
+    WakePhi as WakePhi,
+)
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
@@ -46,6 +73,12 @@ from .distributions import (
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
+from .evidence import (
+    GDReG as GDReG,
+    ImportanceWeightedEvidence as ImportanceWeightedEvidence,
+    JackknifeEvidence as JackknifeEvidence,
+    LogEvidence as LogEvidence,
+)
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature, Summation as Summation
 from .finite_difference import FiniteDifference as FiniteDifference
 from .fixed_baselines import (
@@ -63,6 +96,7 @@ from .measure_valued import MeasureValued as MeasureValued
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
+    AbstractFunctional as AbstractFunctional,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
     BlackBox as BlackBox,

@@ -22,6 +22,11 @@ KINDS = (
     "bernoulli-vae:kl=sampled,batch=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
+    "bernoulli-iwae",
+    "conjugate-iwae",
+    "conjugate-inclusive",
+    "conjugate-thermodynamic",
+    "conjugate-evidence",
 )
 
 

@@ -24,8 +24,17 @@ KINDS = {
     "categorical-quadratic": 60_000,
     "gaussian-quadratic": 200_000,
 }
-# For an estimator that asks of `f` what none of those has, the integrand of an evidence bound.
-STRUCTURED = {"bernoulli-vae:kl=sampled,batch=2": 60_000}
+# For an estimator that asks of `f` what none of those has, the integrand of an evidence bound, or a bound of several weights.
+STRUCTURED = {
+    "bernoulli-vae:kl=sampled,batch=2": 60_000,
+    "bernoulli-iwae": 60_000,
+    "conjugate-iwae": 60_000,
+    "conjugate-renyi": 60_000,
+    "conjugate-jackknife": 60_000,
+    "conjugate-inclusive": 60_000,
+    "conjugate-thermodynamic": 60_000,
+    "conjugate-evidence": 60_000,
+}
 # Where a bias is looked for that those do not show: larger gains, and an `f` that is no quadratic.
 ELSEWHERE = {"bernoulli-qubo": 60_000, "categorical-vae": 10_000}
 # In so many dimensions a bias in one coordinate drowns in the noise of all the others.

@@ -82,7 +82,7 @@ class Expectation(AbstractProblem):
     `f`.
 
     `f` takes one event and returns a scalar. A plain function counts as differentiable where estimators need it to be;
-    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the
+    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given (`kind` says so if it is an integral after all), else a sum over the
     support if that is small, or without a negligible tail is, else quadrature for a differentiable `f` in one or two dimensions, else it is
     left to a reference run.
 
@@ -98,6 +98,7 @@ class Expectation(AbstractProblem):
     closed_form: Callable[[AbstractDistribution, Objective], AbstractDistribution] | None = eqx.field(
         static=True, default=None
     )
+    kind: str = eqx.field(static=True, default="closed form")
 
     def example(self) -> tuple[AbstractDistribution, Objective]:
         return self.dist, self.f
@@ -115,7 +116,7 @@ class Expectation(AbstractProblem):
         if self.closed_form is not None:
             with jax.enable_x64(True):
                 exact = in_float64(self)
-                return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), "closed form")
+                return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), self.kind)
         if isinstance(self.dist, AbstractEnumerable) and self.dist.support_size <= MOST_EVENTS:
             return exact_truth(self, Enumeration(), "enumeration")
         if isinstance(self.dist, AbstractSummable):
