@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
@@ -21,6 +22,8 @@ from .distributions import AbstractDistribution, Normal
 from .objectives import AbstractDifferentiable, AbstractFunctional, Objective
 from .registration import ESTIMATORS
 from .validation import require_at_least
+
+Events = Float[Array, "samples ..."]
 
 
 class LogEvidence(AbstractFunctional):
@@ -43,17 +46,24 @@ class LogEvidence(AbstractFunctional):
     def arity(self) -> int:
         return 1
 
-    def log_weights(
-        self, prior: AbstractDistribution, zs: Float[Array, "samples ..."], log_likelihoods: LogWeights
-    ) -> LogWeights:
-        """`log p(z) + l(z) - log q(z)` for each of the events."""
-        return jax.vmap(prior.log_prob)(zs) + log_likelihoods - jax.vmap(self.proposal.log_prob)(zs)
+    def proposal_beside(self, prior: AbstractDistribution) -> AbstractDistribution:
+        """The proposal in the precision of `prior`."""
+        dtype = jnp.result_type(*jax.tree.leaves(prior))
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self.proposal)
 
 
-def _drawn(key: PRNGKey, dist: AbstractDistribution, f: LogEvidence, number: int) -> tuple[Array, LogWeights]:
+def _log_weights(
+    prior: AbstractDistribution, proposal: AbstractDistribution, zs: Events, log_likelihoods: LogWeights
+) -> LogWeights:
+    """`log p(z) + l(z) - log q(z)` for each of the events."""
+    return jax.vmap(prior.log_prob)(zs) + log_likelihoods - jax.vmap(proposal.log_prob)(zs)
+
+
+def _weighted(key: PRNGKey, dist: AbstractDistribution, f: LogEvidence, number: int) -> tuple[Events, LogWeights]:
     """Samples of the proposal and their log-weights."""
-    zs = draw(key, f.proposal, number)
-    return zs, f.log_weights(dist, zs, jax.vmap(f.log_likelihood)(zs))
+    proposal = f.proposal_beside(dist)
+    zs = draw(key, proposal, number)
+    return zs, _log_weights(dist, proposal, zs, jax.vmap(f.log_likelihood)(zs))
 
 
 @ESTIMATORS.register("evidence-importance-weighted")
@@ -83,7 +93,7 @@ class ImportanceWeightedEvidence(AbstractStatelessEstimator):
         require_at_least(self, "num_samples", 1)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: LogEvidence) -> Grads:
-        zs, log_weights = _drawn(key, dist, f, self.num_samples)
+        zs, log_weights = _weighted(key, dist, f, self.num_samples)
         return weighted_score(dist, zs, jax.nn.softmax(log_weights))
 
     def evaluations(self, dist: AbstractDistribution) -> int:
@@ -118,7 +128,7 @@ class JackknifeEvidence(AbstractStatelessEstimator):
         require_at_least(self, "num_samples", 2)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: LogEvidence) -> Grads:
-        zs, log_weights = _drawn(key, dist, f, self.num_samples)
+        zs, log_weights = _weighted(key, dist, f, self.num_samples)
         return weighted_score(dist, zs, JackknifeBound(f.log_likelihood, self.num_samples).slopes(log_weights))
 
     def evaluations(self, dist: AbstractDistribution) -> int:
@@ -158,13 +168,14 @@ class GDReG(AbstractStatelessEstimator):
         require_at_least(self, "num_samples", 1)
 
     def gradient(self, key: PRNGKey, dist: Normal, f: LogEvidence) -> Normal:
-        zs = draw(key, f.proposal, self.num_samples)
+        proposal = f.proposal_beside(dist)
+        zs = draw(key, proposal, self.num_samples)
         noise = (zs - dist.loc[None]) / dist.scale[None]
 
         def path(d: Normal) -> tuple[LogWeights, LogWeights]:
             moved = jax.vmap(d.reparameterize)(noise)
             log_likelihoods = jax.vmap(f.log_likelihood)(moved)
-            return log_likelihoods, f.log_weights(dist, moved, log_likelihoods)
+            return log_likelihoods, _log_weights(dist, proposal, moved, log_likelihoods)
 
         (_, log_weights), pullback = jax.vjp(path, dist)
         share = jax.nn.softmax(log_weights)
