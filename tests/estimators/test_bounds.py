@@ -166,6 +166,33 @@ def test_baselines_are_related_as_the_papers_say():
     close(one - arithmetic, wake)
 
 
+def test_baselines_are_the_stated_ones():
+    """Any baseline without the own sample leaves the mean alone; those of geometric VIMCO and of OVIS-MC, written out in NumPy."""
+    events, _ = drawn(4)
+    f = ImportanceWeightedBound(log_joint_of_bits, 2)
+    log_weights = np.asarray(jax.jit(jax.vmap(lambda zs: f.log_weights(Bernoulli(LOGITS), zs)))(events))
+    scores = events[:, :2] - np.asarray(Bernoulli(LOGITS).mean())
+
+    def factor(own, other):
+        """`B - b` for the first of two log-weights."""
+        return np.log((np.exp(own) + np.exp(other)) / 2) - np.exp(own) / (np.exp(own) + np.exp(other))
+
+    first, second, third, fourth = log_weights.T
+    (found,) = np.asarray(of_bits([OVISMonteCarlo(1)], events, f))
+    own = factor(first, second) - (factor(third, second) + factor(fourth, second)) / 2
+    other = factor(second, first) - (factor(third, first) + factor(fourth, first)) / 2
+    close(found, own[:, None] * scores[:, 0] + other[:, None] * scores[:, 1])
+
+    triples = events[:, :3]
+    (found,) = np.asarray(of_bits([VIMCO()], triples, ImportanceWeightedBound(log_joint_of_bits, 3)))
+    weights, expected = np.exp(log_weights[:, :3]), np.zeros_like(found)
+    for k, (i, j) in enumerate([(1, 2), (0, 2), (0, 1)]):
+        replaced = weights[:, i] + weights[:, j] + np.sqrt(weights[:, i] * weights[:, j])
+        gain = np.log(weights.sum(axis=1) / replaced) - weights[:, k] / weights.sum(axis=1)
+        expected += gain[:, None] * (triples[:, k] - np.asarray(Bernoulli(LOGITS).mean()))
+    close(found, expected)
+
+
 class Scripted(AbstractCopula):
     """The bits of each slot as the test writes them: two members that are never both rare, or independent ones."""
 

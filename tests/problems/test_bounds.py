@@ -11,7 +11,8 @@ from scipy import special, stats
 from benchmarks import measure
 from benchmarks.harness import stream_key
 from benchmarks.problems import PROBLEMS
-from benchmarks.problems.bounds import bound_truth, mean_of_log_mean
+from benchmarks.problems.bounds import bound_truth
+from benchmarks.problems.log_means import mean_of_log_mean
 from estimators import BoundDReG, BoundPathwise, ImportanceWeightedBound
 
 LINE = np.linspace(-14.0, 14.0, 4001)
