@@ -219,7 +219,11 @@ def bounds() -> Suite:
             block("ovis-mc", grid("conjugate-iwae", "num_samples", samples[:3]), 20_000),
             block(f"{paths},vimco", grid("conjugate-renyi", "alpha", [-1, 0, 0.5, 0.9]), 20_000),
             block(f"{paths},vimco", grid("conjugate-jackknife", "num_samples", [4, 16, 64]), 20_000),
-            block(f"{scores},ovis-mc,local-disarm,local-arms", grid("bernoulli-iwae", "num_samples", [1, 2, 4, 16]), 20_000),
+            block(
+                f"{scores},ovis-mc,local-disarm,local-arms",
+                grid("bernoulli-iwae", "num_samples", [1, 2, 4, 16]),
+                20_000,
+            ),
             block(selfnormalised, "conjugate-inclusive", 20_000),
             block(grid("tvo", "num_samples", numbers), "conjugate-thermodynamic", 20_000),
             block(evidence, "conjugate-evidence", 20_000),

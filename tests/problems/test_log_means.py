@@ -1,4 +1,4 @@
-"""The truths of the problems of bounds, by a route of their own each, and what is known of the estimators' signal and noise there."""
+"""Log-means of weights and the truths of the problems of bounds, each by a second route; and signal and noise along the samples."""
 
 import itertools
 
