@@ -25,6 +25,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
 from estimators import AbstractEnumerable, AbstractEstimator
+from estimators.base import evaluations
 
 from .hoisting import hoisted
 from .problems import AbstractProblem
@@ -277,10 +278,10 @@ def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: Abstrac
 def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree, device: jax.Device) -> int:
     """How many replicates to compute together: a power of two, fewer for wide gradients, for many evaluations of `f` and
     for a long list of events."""
-    dist, _ = problem.example()
+    dist, f = problem.example()
     # Coordinates are passed over by every moment, events by less: the weights are what was fastest on the speed page.
     numbers = 2 * sum(s.size for s in jax.tree.leaves(shapes))
-    numbers += estimator.evaluations(dist) * math.prod(dist.event_shape) // 4
+    numbers += evaluations(estimator, dist, f) * math.prod(dist.event_shape) // 4
     if AbstractEnumerable in estimator.requires:
         numbers += dist.support_size
     most, largest = chunk_limits(device.platform, (device.memory_stats() or {}).get("bytes_limit"))

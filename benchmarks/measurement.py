@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from estimators import AbstractEstimator, LeaveOneOut, Pathwise
+from estimators.base import evaluations
 
 from . import harness, processes
 from .accumulation import Totals, accumulate, flatten as flatten, leaf_numbers, unflatten
@@ -137,7 +138,6 @@ def measure(
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
     state = harness.warm_up(estimator, problem, key, warm_up_steps)
     program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
-    dist, _ = problem.example()
     measurement = functools.partial(
         Measurement,
         estimator=estimator,
@@ -145,7 +145,7 @@ def measure(
         truth_record=truth,
         budget=replicates,
         precision=precision,
-        evaluations=estimator.evaluations(dist),
+        evaluations=evaluations(estimator, *problem.example()),
         warm_up_steps=0 if state is None else warm_up_steps,
         compile_seconds=program.compile_seconds,
         work=program.work,

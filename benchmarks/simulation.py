@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from estimators import AbstractEstimator
+from estimators.base import evaluations
 
 from . import harness
 from .accumulation import leaf_numbers
@@ -82,7 +83,7 @@ def _empty(subject: Subject, replicates: int) -> Measurement:
         truth_record=subject.truth,
         budget=replicates,
         precision=None,
-        evaluations=estimator.evaluations(problem.example()[0]),
+        evaluations=evaluations(estimator, *problem.example()),
         warm_up_steps=0,
         compile_seconds=0.0,
         run_seconds=0.0,

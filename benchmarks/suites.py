@@ -246,8 +246,41 @@ def perturbation() -> Suite:
     )
 
 
+@SUITES.register("bounds")
+def bounds() -> Suite:
+    """Importance-weighted bounds, along the number of samples and the order, and what stands in for a bound."""
+    paths = "bound-pathwise,bound-sticking-the-landing,bound-dreg"
+    scores = "bound-score-function,vimco,vimco-arithmetic,ovis-gamma-zero,ovis-asymptotic"
+    samples = [1, 4, 16, 64, 256, 1024]
+    numbers = [4, 16, 64, 256]
+    selfnormalised = ",".join(grid(name, "num_samples", numbers) for name in ("rws-wake-phi", "rws-dreg"))
+    evidence = ",".join(
+        grid(f"evidence-{name}", "num_samples", numbers) for name in ("importance-weighted", "jackknife", "gdreg")
+    )
+    return Suite(
+        "bounds",
+        "Gradients of importance-weighted bounds, exact truth for every number of samples: signal, noise and bias along it.",
+        (
+            block(paths, grid("conjugate-iwae", "num_samples", samples), 20_000),
+            block(scores, grid("conjugate-iwae", "num_samples", samples[:4]), 20_000),
+            # Its baselines take the cube of the number of samples.
+            block("ovis-mc", grid("conjugate-iwae", "num_samples", samples[:3]), 20_000),
+            block(f"{paths},vimco", grid("conjugate-renyi", "alpha", [-1, 0, 0.5, 0.9]), 20_000),
+            block(f"{paths},vimco", grid("conjugate-jackknife", "num_samples", [4, 16, 64]), 20_000),
+            block(
+                f"{scores},ovis-mc,local-disarm,local-arms",
+                grid("bernoulli-iwae", "num_samples", [1, 2, 4, 16]),
+                20_000,
+            ),
+            block(selfnormalised, "conjugate-inclusive", 20_000),
+            block(grid("tvo", "num_samples", numbers), "conjugate-thermodynamic", 20_000),
+            block(evidence, "conjugate-evidence", 20_000),
+        ),
+    )
+
+
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""
-    blocks = (*toys().blocks, *discrete().blocks, *vae().blocks)
-    return Suite("paper", "The suites `toys`, `discrete` and `vae` together.", blocks)
+    blocks = (*toys().blocks, *discrete().blocks, *vae().blocks, *bounds().blocks)
+    return Suite("paper", "The suites `toys`, `discrete`, `vae` and `bounds` together.", blocks)

@@ -19,6 +19,33 @@ from .baselines import (
     OptimalBaseline as OptimalBaseline,
 )
 from .bitflip import BitFlip1 as BitFlip1
+from .bounds import (
+    AbstractImportanceWeighted as AbstractImportanceWeighted,
+    AbstractMultiSampleBound as AbstractMultiSampleBound,
+    ImportanceWeightedBound as ImportanceWeightedBound,
+    JackknifeBound as JackknifeBound,
+    RenyiBound as RenyiBound,
+)
+from .bounds_antithetic import LocalARMS as LocalARMS
+from .bounds_pathwise import (
+    BoundDReG as BoundDReG,
+    BoundPathwise as BoundPathwise,
+    BoundStickingTheLanding as BoundStickingTheLanding,
+)
+from .bounds_score import (
+    VIMCO as VIMCO,
+    BoundScoreFunction as BoundScoreFunction,
+    OVISAsymptotic as OVISAsymptotic,
+    OVISGammaZero as OVISGammaZero,
+    OVISMonteCarlo as OVISMonteCarlo,
+)
+from .bounds_wake import (
+    TVO as TVO,
+    InclusiveDivergence as InclusiveDivergence,
+    RWSDReG as RWSDReG,
+    ThermodynamicObjective as ThermodynamicObjective,
+    WakePhi as WakePhi,
+)
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .control_variate_ensemble import ControlVariateEnsemble as ControlVariateEnsemble
 from .coupled import Antithetic as Antithetic, LatinHypercube as LatinHypercube, MomentMatched as MomentMatched
@@ -53,6 +80,12 @@ from .distributions import (
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
+from .evidence import (
+    GDReG as GDReG,
+    ImportanceWeightedEvidence as ImportanceWeightedEvidence,
+    JackknifeEvidence as JackknifeEvidence,
+    LogEvidence as LogEvidence,
+)
 from .evolution_strategies import (
     EvolutionStrategies as EvolutionStrategies,
     GuidedES as GuidedES,
@@ -82,6 +115,7 @@ from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .noise_driven import AbstractNoiseDriven as AbstractNoiseDriven
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
+    AbstractFunctional as AbstractFunctional,
     AbstractLinearLayer as AbstractLinearLayer,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,

@@ -104,6 +104,25 @@ class GaussianCopula(AbstractCopula):
         return s**2 - integral / math.pi
 
 
+def rarity(dist: Bernoulli) -> Rarity:
+    """The probability of the rarer value of each bit."""
+    # At a huge logit it underflows, and the factor of `uncoupling` would be zero by zero.
+    return jnp.maximum(jax.nn.sigmoid(-jnp.abs(dist.logits)), jnp.finfo(dist.logits.dtype).tiny)
+
+
+def coupled(key: PRNGKey, dist: Bernoulli, copula: AbstractCopula, members: int) -> Members:
+    """So many events of `dist`, coupled bit by bit."""
+    logits = dist.logits
+    rarer = copula.below(copula.noise(key, (members, *logits.shape), logits.dtype), rarity(dist))
+    return jnp.where((logits < 0)[None], rarer, ~rarer).astype(logits.dtype)
+
+
+def uncoupling(dist: Bernoulli, copula: AbstractCopula, members: int) -> Rarity:
+    """`p (1 - p) / P(b_i = 1, b'_i = 0)`, what undoes the coupling of two of so many members."""
+    s = rarity(dist)
+    return s * (1 - s) / (s - copula.both_below(members, s))
+
+
 @ESTIMATORS.register("arms-d", copula=DirichletCopula())
 @ESTIMATORS.register("arms-n", copula=GaussianCopula())
 class ARMS(AbstractStatelessEstimator):
@@ -146,14 +165,11 @@ class ARMS(AbstractStatelessEstimator):
             )
 
     def gradient(self, key: PRNGKey, dist: Bernoulli, f: Objective) -> Bernoulli:
-        logits, n = dist.logits, self.num_samples
-        # At a huge logit the rarer value underflows, and its factor would be zero by zero.
-        s = jnp.maximum(jax.nn.sigmoid(-jnp.abs(logits)), jnp.finfo(logits.dtype).tiny)
-        rarer = self.copula.below(self.copula.noise(key, (n, *logits.shape), logits.dtype), s)
-        xs = jnp.where((logits < 0)[None], rarer, ~rarer).astype(logits.dtype)
+        n = self.num_samples
+        xs = coupled(key, dist, self.copula, n)
         values = jax.vmap(f)(xs)
-        coupled = weighted_score(dist, xs, (values - jnp.mean(values)) / (n - 1))
-        return Bernoulli(s * (1 - s) / (s - self.copula.both_below(n, s)) * coupled.logits)
+        products = weighted_score(dist, xs, (values - jnp.mean(values)) / (n - 1))
+        return Bernoulli(uncoupling(dist, self.copula, n) * products.logits)
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist

@@ -26,7 +26,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .distributions.base import AbstractDistribution, AbstractEnumerable, AbstractSingular, PRNGKey, Scalar
-from .objectives import AbstractObjective, Objective, offers
+from .objectives import AbstractFunctional, AbstractObjective, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)
 State = PyTree
@@ -63,7 +63,8 @@ class AbstractEstimator(eqx.Module):
 
     @abstractmethod
     def evaluations(self, dist: AbstractDistribution) -> int:
-        """How often one estimate calls `f`; a value with its derivative counts once."""
+        """How often one estimate calls `f`; a value with its derivative counts once. Of a functional, how many values of
+        it could be made of what one estimate evaluates."""
 
 
 class AbstractStatelessEstimator(AbstractEstimator):
@@ -201,9 +202,26 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
     evaluations = estimator.evaluations(dist)
     if evaluations > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
+
+    if isinstance(f, AbstractFunctional) and not any(
+        issubclass(need, AbstractFunctional) for need in estimator.requires
+    ):
+        return f"`{name}` asks for values at one event, and `{type(f).__name__}`, a functional of the law, has none."
+    if evaluations(estimator, dist, f) > MOST_EVALUATIONS:
+        return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
     if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
         return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
     return None
+
+
+def evaluations(estimator: AbstractEstimator, dist: AbstractDistribution, f: Objective) -> int:
+    """How often one estimate evaluates `f`, or the function that `f` is made of if it is a functional.
+
+    >>> from estimators import Bernoulli, ScoreFunction
+    >>> evaluations(ScoreFunction(num_samples=3), Bernoulli(logits=[0.0]), jnp.sum)
+    3
+    """
+    return estimator.evaluations(dist) * (f.arity if isinstance(f, AbstractFunctional) else 1)
 
 
 def _words(capability: type) -> str:

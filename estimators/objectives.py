@@ -99,6 +99,32 @@ class AbstractUnrolled(AbstractObjective):
         return jnp.sum(self.losses(jnp.broadcast_to(x, (self.windows, *x.shape))))
 
 
+class AbstractFunctional(AbstractObjective):
+    """A functional of the law of the event that is no expectation of a function of one event.
+
+    A bound `E[log mean_k p(x, z_k) / q(z_k)]`, say, takes several events at once and has `q` inside. An estimator for
+    `E[f(x)]` that was handed a frozen copy of `q` would leave out a part of the derivative, without a sign that it did;
+    so a functional has no value at an event, and is accepted only by estimators that require it by name. Its derivative
+    is the total one, through the events and through everything else.
+    """
+
+    @property
+    @abstractmethod
+    def inner(self) -> Objective:
+        """The function of one event that it is made of; what that offers (a derivative) the functional offers."""
+
+    @property
+    @abstractmethod
+    def arity(self) -> int:
+        """How many values of `inner` one value takes; 1 where the estimator chooses how many events it spends."""
+
+    def __call__(self, x: Event) -> Scalar:
+        raise TypeError(
+            f"`{type(self).__name__}` is a functional of the law of the event and has no value at one event; "
+            "use an estimator that requires it."
+        )
+
+
 class BlackBox(AbstractObjective):
     """`function`, declared to have values on the support only: a simulator, a reward, a step.
 
@@ -114,7 +140,9 @@ class BlackBox(AbstractObjective):
 
 
 def offers(f: Objective, capability: type[AbstractObjective]) -> bool:
-    """Whether `f` has `capability`; a plain function counts as differentiable."""
+    """Whether `f` has `capability`; a plain function counts as differentiable, a functional as what it is made of."""
+    if isinstance(f, AbstractFunctional) and capability is AbstractDifferentiable:
+        return offers(f.inner, capability)
     if isinstance(f, AbstractObjective):
         return isinstance(f, capability)
     return capability is AbstractDifferentiable

@@ -25,8 +25,12 @@ from estimators import (
     Categorical,
     Delta,
     Geometric,
+    ImportanceWeightedBound,
+    InclusiveDivergence,
+    LogEvidence,
     Normal,
     Poisson,
+    ThermodynamicObjective,
     incompatibility,
 )
 from estimators.objectives import Objective
@@ -170,6 +174,15 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
+    "bernoulli-bound-black-box": (
+        bernoulli,
+        stairs_at_bits,
+        lambda f: ImportanceWeightedBound(BlackBox(f), num_samples=3),
+    ),
+    "normal-bound": (normal, smooth, lambda f: ImportanceWeightedBound(f, num_samples=3)),
+    "normal-inclusive": (normal, smooth, InclusiveDivergence),
+    "normal-thermodynamic": (normal, smooth, lambda f: ThermodynamicObjective(f, np.array([0.0, 0.3, 0.7]))),
+    "normal-evidence": (normal, smooth, lambda f: LogEvidence(f, single(normal()[0]))),
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
     "normal-layer": (weights, smooth_rows, layer),
     "delta": (delta, smooth, System),

@@ -24,6 +24,11 @@ KINDS = (
     "categorical-vae:batch=2",
     "bayesian-linear:batch=2",
     "unrolled-linear",
+    "bernoulli-iwae",
+    "conjugate-iwae",
+    "conjugate-inclusive",
+    "conjugate-thermodynamic",
+    "conjugate-evidence",
 )
 
 

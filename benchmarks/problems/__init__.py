@@ -4,6 +4,7 @@
 """
 
 from . import (
+    bounds as bounds,
     categorical as categorical,
     chains as chains,
     counting as counting,

@@ -88,6 +88,9 @@ class Expectation(AbstractProblem):
     truth of the kind `kind`, else a sum over the support if that is small, or without a negligible tail is, else the
     derivative of a differentiable `f` of a `Delta`, else quadrature for a differentiable `f` in one or two dimensions,
     else it is left to a reference run.
+    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given (`kind` tells if that is
+    an integral after all), else a sum over the support if that is small, or without a negligible tail is, else
+    quadrature for a differentiable `f` in one or two dimensions, else it is left to a reference run.
 
     >>> from estimators import Bernoulli
     >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from estimators import AbstractDifferentiable, AbstractObjective, Bernoulli
 from estimators.distributions.base import as_floating
+from estimators.objectives import Objective
 
 from .base import PROBLEMS, Expectation, Scalar
 
@@ -127,7 +128,7 @@ def multilinear_truth(dist: Bernoulli, f: AbstractDifferentiable) -> Bernoulli:
     return jax.grad(lambda d: f(d.mean()))(dist)
 
 
-def mean_of_quadratic(f: AbstractDifferentiable, mean: Float[Array, "d"], variance: Float[Array, "d"]) -> Scalar:
+def mean_of_quadratic(f: Objective, mean: Float[Array, "d"], variance: Float[Array, "d"]) -> Scalar:
     """`E[f(x)] = f(m) + 1/2 sum_i f_ii v_i` for a quadratic `f` of independent variables."""
     return f(mean) + jnp.vdot(jnp.diagonal(jax.hessian(f)(mean)), variance) / 2
 

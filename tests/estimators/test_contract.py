@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 
 import estimators
 from estimators import ESTIMATORS, AbstractEstimator, ScoreFunction
-from estimators.base import score
+from estimators.base import evaluations, score
 
 BATCH = 6
 PAIRS = list(pairs())
@@ -159,7 +159,7 @@ def test_evaluations_are_counted(run):
     run.tally.count = 0
     run.program(run.estimator, run.state, run.dist, run.keys())
     jax.effects_barrier()
-    assert run.tally.count == BATCH * run.estimator.evaluations(run.dist)
+    assert run.tally.count == BATCH * evaluations(run.estimator, run.dist, run.f)
     assert run.tally.forms == {(run.dist.event_shape, jnp.dtype(run.dtype))}
 
 
