@@ -50,7 +50,16 @@ class AbstractDistribution(eqx.Module):
         """The log-density (or log-mass) of the whole event `x`, differentiable in the leaves."""
 
 
-class AbstractEnumerable(AbstractDistribution):
+class AbstractFixedSupport(AbstractDistribution):
+    """The support does not depend on the leaves, nor do its events of positive density appear or vanish with them.
+
+    Then the score has mean zero, and `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]` for every `f` of finite
+    expectation: what all who multiply by a score rely on. Where the support moves, as that of a uniform variable does,
+    `f` at its edges is missing from this.
+    """
+
+
+class AbstractEnumerable(AbstractFixedSupport):
     """A finite support, so that an expectation is a sum."""
 
     @property
@@ -79,7 +88,7 @@ class AbstractFactorized(AbstractDistribution):
         """`x` with each variable in turn set to each of its values, and the others as they are."""
 
 
-class AbstractSummable(AbstractDistribution):
+class AbstractSummable(AbstractFixedSupport):
     """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
     rounding.
 
