@@ -22,6 +22,7 @@ from estimators import (
     Geometric,
     Normal,
     Poisson,
+    Uniform,
     incompatibility,
 )
 from estimators.objectives import Objective
@@ -58,6 +59,13 @@ def geometric() -> tuple[Geometric, Geometric]:
 
 def binomial() -> tuple[Binomial, Binomial]:
     return Binomial(np.array([-1.0, 0.4]), 3), Binomial(np.array([-10.0, 10.0]), 3)
+
+
+def uniform() -> tuple[Uniform, Uniform]:
+    """Of which the support moves, so that an estimator that accepts it makes do without the score."""
+    return Uniform(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Uniform(
+        np.array([-10.0, 10.0]), np.array([-10.0, 2.0])
+    )
 
 
 def smooth(x):
@@ -122,6 +130,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
+    "uniform": (uniform, smooth, lambda f: f),
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
 }
 

@@ -8,6 +8,7 @@ from . import (
     chains as chains,
     counting as counting,
     gaussian as gaussian,
+    location_scale as location_scale,
     separable as separable,
     tied as tied,
     toys as toys,

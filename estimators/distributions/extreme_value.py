@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .base import AbstractFixedSupport, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
 from .bisection import turning_point
@@ -119,7 +119,7 @@ def _bent(e: Event) -> Event:
     their ratio is between `exp(-4)` and `exp(1)`.
     """
 
-    def beyond(log_t: Event) -> Event:
+    def beyond(log_t: Event) -> Bool[Array, "..."]:
         t = jnp.exp(log_t)
         product = t * log_t * jnp.exp(-t)
         above = jnp.exp(-t) + product < jnp.exp(-e)

@@ -18,7 +18,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .base import (
     NEGLIGIBLE,
@@ -147,7 +147,7 @@ def _outer(size: Event) -> Event:
     def tail(z: Event) -> Event:
         return jax.nn.sigmoid(-z)
 
-    def beyond(z: Event) -> Event:
+    def beyond(z: Event) -> Bool[Array, "..."]:
         return tail(z) * (1 + z * jax.nn.sigmoid(z)) < tail(size)
 
     return turning_point(beyond, size, size + math.log(NEGLIGIBLE) + 1)
