@@ -86,7 +86,7 @@ class Weibull(AbstractSmoothlyInvertible, AbstractFixedSupport, AbstractWeaklyDi
         """The variance of each variable."""
         return self.moment(2.0) - self.moment(1.0) ** 2
 
-    def moment(self, power: float) -> Event:
+    def moment(self, power: float | int) -> Event:
         """`E[x^power]`, for each variable."""
         return jnp.exp(power * self.log_scale + jax.scipy.special.gammaln(1 + power / self.concentration))
 

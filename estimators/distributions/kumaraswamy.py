@@ -38,7 +38,7 @@ class Kumaraswamy(AbstractSmoothlyInvertible, AbstractFixedSupport):
         """The variance of each variable."""
         return self.moment(2.0) - self.moment(1.0) ** 2
 
-    def moment(self, power: float) -> Event:
+    def moment(self, power: float | int) -> Event:
         """`E[x^power] = b B(1 + power / a, b)`, for each variable."""
         a, b = jnp.exp(self.log_a), jnp.exp(self.log_b)
         return jnp.exp(self.log_b + betaln(1 + power / a, b))

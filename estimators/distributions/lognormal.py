@@ -45,7 +45,7 @@ class LogNormal(AbstractSmoothlyInvertible, AbstractFixedSupport, AbstractWeakly
         """The variance of each variable."""
         return self.moment(1.0) ** 2 * jnp.expm1(self.logarithm.scale**2)
 
-    def moment(self, power: float) -> Event:
+    def moment(self, power: float | int) -> Event:
         """`E[x^power]`, for each variable."""
         return jnp.exp(power * self.loc + (power * self.logarithm.scale) ** 2 / 2)
 

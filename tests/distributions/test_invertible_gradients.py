@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from cases import smooth
 from jax.flatten_util import ravel_pytree
+from laws import UNIVARIATE, law, split_rule, tanh_sinh
 from scipy import stats
-from test_location_scale import MULTIVARIATE, UNIVARIATE, law
+from test_invertible import MULTIVARIATE
 
 from estimators import (
     ESTIMATORS,
@@ -33,7 +34,6 @@ from estimators import (
 )
 from estimators.distributions.extreme_value import _bent
 from estimators.distributions.location_scale import _outer
-from estimators.distributions.smoothly_invertible import _tanh_sinh
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ONE = {name: jax.tree.map(lambda leaf: leaf[:1], dist) for name, dist in UNIVARIATE.items()}
@@ -43,14 +43,6 @@ WEAK = {name: ONE[name] for name in ("exponential", "gumbel", "laplace", "logist
 
 def bump(x):
     return jnp.sum(jnp.exp(-0.5 * (x - 0.4) ** 2) + 0.3 * x)
-
-
-def split_rule(number=64):
-    """A rule on (0, 1) cut wherever a coupling has a root for a singularity: where an exponential variable is one, and at the median."""
-    ends = np.array([0, math.exp(-1), 0.5, 1 - math.exp(-1), 1])
-    u, weights = _tanh_sinh(number)
-    widths = np.diff(ends)[:, None]
-    return np.clip(np.ravel(ends[:-1, None] + widths * u), 1e-16, 1 - 2e-16), np.ravel(widths * weights)
 
 
 def derivatives(name, f, step=1e-2):
@@ -120,7 +112,7 @@ def test_pathwise_and_score_function_have_the_gradient_for_mean():
 
 def test_measure_valued_derivatives_have_the_gradient_for_mean():
     """Over a product of a uniform and an exponential variable."""
-    (u, of_u), (v, of_e) = split_rule(), _tanh_sinh(81)
+    (u, of_u), (v, of_e) = split_rule(), tanh_sinh(81)
     pairs = [np.ravel(part) for part in np.meshgrid(u, -np.log(v), indexing="ij")]
     (grads,) = prescribed([MeasureValued()], WEAK, bump, *pairs)
     weights = np.ravel(np.outer(of_u, of_e))
