@@ -51,11 +51,10 @@ class AbstractDistribution(eqx.Module):
 
 
 class AbstractFixedSupport(AbstractDistribution):
-    """The support does not depend on the leaves, nor do its events of positive density appear or vanish with them.
+    """The support does not depend on the leaves, and a derivative in them passes under the integral.
 
-    Then the score has mean zero, and `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]` for every `f` of finite
-    expectation: what all who multiply by a score rely on. Where the support moves, as that of a uniform variable does,
-    `f` at its edges is missing from this.
+    So the score has mean zero, and `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`: what all who multiply by a score
+    rely on. Where the support moves, as that of a uniform variable does, `f` at its edges is missing from this.
     """
 
 

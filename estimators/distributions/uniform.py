@@ -5,8 +5,8 @@ r"""The uniform distribution, whose support moves with its parameters.
 $$\frac{\partial}{\partial loc} E[f] = \frac{f(loc + scale) - f(loc - scale)}{2\, scale}, \quad
 \frac{\partial}{\partial\log scale} E[f] = \frac{f(loc + scale) + f(loc - scale)}{2} - E[f]:$$
 
-all of the one and half of the other is what happens at the edges, and no score knows of it. Weak derivatives are differences
-of point masses at the edges and of the law itself (Pflug 1989).
+what happens at the edges, of which no score knows, less the mean, which is all that one does. Weak derivatives are
+differences of point masses at the edges and of the law itself (Pflug 1989).
 """
 
 from typing import ClassVar
