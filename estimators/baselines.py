@@ -28,7 +28,7 @@ from .base import (
     score,
     weighted_score,
 )
-from .distributions import AbstractDistribution
+from .distributions import AbstractDistribution, AbstractFixedSupport
 from .distributions.base import Scalar, as_floating
 from .objectives import Objective
 from .registration import ESTIMATORS
@@ -74,7 +74,7 @@ class MovingAverageBaseline(AbstractEstimator):
 
     $$\hat g = (f(x) - m)\, \nabla \log p(x), \qquad m = 0 \text{ before any value}.$$
 
-    Unbiased, because $m$ has not seen $x$. Needs samples and `log_prob` only; one evaluation of `f`. Published code
+    Unbiased, because $m$ has not seen $x$. Needs `log_prob` and a fixed support; one evaluation of `f`. Published code
     often updates the average before it uses it, which multiplies the mean by `decay`, or leaves the start-up bias
     towards zero in; this is neither.
 
@@ -93,7 +93,7 @@ class MovingAverageBaseline(AbstractEstimator):
     decay: Float[Array, ""] = eqx.field(converter=as_floating, default=0.99)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         require_decay(self)
@@ -136,7 +136,7 @@ class LearnedBaseline(AbstractEstimator):
     of $(f(x) - B_\psi)^2 / \sigma^2$, which makes the whole equivariant to the scale of `f`.
 
     Unbiased, because $B_\psi$ has not seen $x$. The paper also divides the signal by a running estimate of its standard
-    deviation; that rescales the gradient, and is left out here. Needs samples and `log_prob` only; one evaluation of
+    deviation; that rescales the gradient, and is left out here. Needs `log_prob` and a fixed support; one evaluation of
     `f`.
 
     >>> from estimators import Bernoulli
@@ -152,7 +152,7 @@ class LearnedBaseline(AbstractEstimator):
     decay: Float[Array, ""] = eqx.field(converter=as_floating, default=0.99)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         require_positive(self, "width")
@@ -213,8 +213,8 @@ class OptimalBaseline(AbstractEstimator):
     with $b_i = 0$ before any sample; $b_i$ tends to the minimiser $E[f s_i^2] / E[s_i^2]$ of the variance of
     $(f(x) - b_i)\, s_i$. It is not the mean of `f`, which can be worse than no baseline at all.
 
-    Unbiased, because $b$ has not seen $x$; estimated from the same sample it would not be. Needs samples and `log_prob`
-    only; one evaluation of `f`.
+    Unbiased, because $b$ has not seen $x$; estimated from the same sample it would not be. Needs `log_prob` and a fixed
+    support; one evaluation of `f`.
 
     >>> from estimators import Bernoulli
     >>> estimator, dist = OptimalBaseline(), Bernoulli(logits=[0.0])
@@ -228,7 +228,7 @@ class OptimalBaseline(AbstractEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> RunningMean:
         del key

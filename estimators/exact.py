@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, weighted_score
-from .distributions import AbstractDistribution, AbstractEnumerable, AbstractIntegrable, AbstractSummable, Delta
+from .distributions import (
+    AbstractDistribution,
+    AbstractEnumerable,
+    AbstractFixedSupport,
+    AbstractIntegrable,
+    AbstractSummable,
+    Delta,
+)
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 
@@ -52,7 +59,8 @@ class Quadrature(AbstractStatelessEstimator):
 
     Exact up to the error of the rule, so unbiased to rounding for a smooth `f` at the default resolution; for a
     discontinuous one the error is of the order of the spacing, and its truth should come from a closed form. No variance.
-    Needs nodes for the law of the noise; `resolution ** dimensions` evaluations of `f`, so one to three dimensions.
+    Needs nodes for the law of the noise and a fixed support; `resolution ** dimensions` evaluations of `f`, so one to
+    three dimensions.
 
     >>> from estimators import Normal
     >>> grads = Quadrature().gradient(jax.random.key(0), Normal(loc=[1.0], log_scale=[0.0]), lambda x: jnp.sum(x**2))
@@ -63,7 +71,7 @@ class Quadrature(AbstractStatelessEstimator):
     resolution: int = eqx.field(static=True, default=257)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractIntegrable,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractIntegrable, AbstractFixedSupport)
 
     def __check_init__(self):
         if self.resolution < 2:

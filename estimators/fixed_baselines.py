@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
-from .distributions import AbstractDistribution, AbstractEnumerable, AbstractRelaxable
+from .distributions import AbstractDistribution, AbstractEnumerable, AbstractFixedSupport, AbstractRelaxable
 from .distributions.base import Event, as_floating
 from .objectives import Objective
 from .registration import ESTIMATORS
@@ -32,7 +32,7 @@ class ConstantBaseline(AbstractStatelessEstimator):
 
     Unbiased for every $b$. For one Bernoulli variable with success probability $p$ the variance is
     $p (1 - p) [(1 - p) f(1) + p f(0) - b]^2$: none is left at $b = (1 - p) f(1) + p f(0)$, the mean of `f` with the
-    weights exchanged. With more variables no constant does that. Needs samples and `log_prob` only; one evaluation of
+    weights exchanged. With more variables no constant does that. Needs `log_prob` and a fixed support; one evaluation of
     `f`. The same number serves all parameters; `OptimalBaseline` learns one for each.
 
     >>> from estimators import Bernoulli
@@ -47,7 +47,7 @@ class ConstantBaseline(AbstractStatelessEstimator):
     baseline: Float[Array, ""] = eqx.field(converter=as_floating, default=0.0)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, 1)
@@ -102,7 +102,7 @@ class TwoSampleBaseline(AbstractStatelessEstimator):
 
     Unbiased, because $x'$ is independent of $x$. The second sample is used for its value only: with its score as well,
     this is `LeaveOneOut` with two samples, which is the mean over the two orders of the pair and so never worse, at the
-    same cost. Needs samples and `log_prob` only; two evaluations of `f`.
+    same cost. Needs `log_prob` and a fixed support; two evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> TwoSampleBaseline().evaluations(Bernoulli(logits=[0.0]))
@@ -113,7 +113,7 @@ class TwoSampleBaseline(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, 2)

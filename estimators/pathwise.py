@@ -31,6 +31,10 @@ class Pathwise(AbstractNoiseDriven):
     >>> Pathwise().evaluations(Normal(loc=[0.0], log_scale=[0.0]))
     1
 
+    What $T$ is, the distribution says: a location and a scale, a Cholesky factor, or the quantile function at a uniform
+    variable, which moves an event $x$ by $-\nabla_\theta F(x) / p(x)$, with $F$ and $p$ its distribution function and
+    density.
+
     **References:** Kingma and Welling, Auto-encoding variational Bayes, 2014, arXiv:1312.6114. Rezende, Mohamed and
     Wierstra, Stochastic backpropagation and approximate inference in deep generative models, 2014, arXiv:1401.4082.
     """

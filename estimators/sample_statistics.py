@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractEstimator, AbstractStatelessEstimator, Grads, PRNGKey, draw, score, weighted_score
-from .distributions import AbstractDistribution
+from .distributions import AbstractDistribution, AbstractFixedSupport
 from .distributions.base import as_floating
 from .objectives import AbstractLogWeight, Objective
 from .registration import ESTIMATORS
@@ -38,8 +38,8 @@ class GroupNormalizedAdvantage(AbstractStatelessEstimator):
 
     Biased: $\sigma$ depends on the samples, so even the direction of the mean is not that of the gradient. An
     $\epsilon$ aside, a multiple of `f` gives the same estimate, and the size of the gradient is lost. For $n = 2$ the
-    mean on one Bernoulli variable is $p (1 - p)\, \mathrm{sign}(f(1) - f(0)) / \sqrt 2$. Needs samples and `log_prob`
-    only; `num_samples` evaluations of `f`.
+    mean on one Bernoulli variable is $p (1 - p)\, \mathrm{sign}(f(1) - f(0)) / \sqrt 2$. Needs `log_prob` and a fixed
+    support; `num_samples` evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> GroupNormalizedAdvantage(num_samples=4).evaluations(Bernoulli(logits=[0.0]))
@@ -58,7 +58,7 @@ class GroupNormalizedAdvantage(AbstractStatelessEstimator):
     epsilon: Float[Array, ""] = eqx.field(converter=as_floating, default=1e-6)
 
     unbiased: ClassVar[bool] = False
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         _require_at_least(self, "num_samples", 2, "one value has no spread")
@@ -89,7 +89,7 @@ class EstimatedCoefficient(AbstractStatelessEstimator):
     where covariance and variance are those of `num_pilots` further samples, and $a_i = 0$ if their scores are equal.
 
     Unbiased, because the pilots are independent of the samples; with the samples' own coefficient it would not be. Few
-    pilots make a noisy coefficient, which can be worse than none. Needs samples and `log_prob` only;
+    pilots make a noisy coefficient, which can be worse than none. Needs `log_prob` and a fixed support;
     `num_samples + num_pilots` evaluations of `f`.
 
     >>> from estimators import Bernoulli
@@ -107,7 +107,7 @@ class EstimatedCoefficient(AbstractStatelessEstimator):
     num_pilots: int = eqx.field(static=True, default=4)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         _require_at_least(self, "num_samples", 1, "the pilots are for the coefficient only")
@@ -168,7 +168,7 @@ class VarGrad(AbstractStatelessEstimator):
     num_samples: int = eqx.field(static=True, default=2)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractLogWeight,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractLogWeight)
 
     def __check_init__(self):
         _require_at_least(self, "num_samples", 2, "one value has no variance")

@@ -1,8 +1,9 @@
 """The score function: gradients from values of `f` alone.
 
 `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`, and since the score has mean zero, any baseline independent of the
-sample may be taken from `f(x)` without bias. What goes into that baseline is all that tells the estimators of this room
-apart; the ones with a baseline learned along the way live in `baselines`.
+sample may be taken from `f(x)` without bias. Both rest on a support that does not move with the parameters
+(`AbstractFixedSupport`): nothing enters at its edges then. What goes into that baseline is all that tells the estimators
+of this room apart; the ones with a baseline learned along the way live in `baselines`.
 """
 
 from typing import ClassVar
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
-from .distributions import AbstractDistribution
+from .distributions import AbstractDistribution, AbstractFixedSupport
 from .distributions.base import Noise
 from .noise_driven import AbstractNoiseDriven
 from .objectives import Objective
@@ -27,7 +28,7 @@ class ScoreFunction(AbstractNoiseDriven):
 
     $$\hat g = \frac1n \sum_i f(x_i)\, \nabla \log p(x_i).$$
 
-    Unbiased. Needs samples and `log_prob` only; `num_samples` evaluations of `f`.
+    Unbiased. Needs `log_prob` and a fixed support; `num_samples` evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> ScoreFunction().evaluations(Bernoulli(logits=[0.0]))
@@ -40,7 +41,7 @@ class ScoreFunction(AbstractNoiseDriven):
     num_samples: int = eqx.field(static=True, default=1)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         if self.num_samples < 1:
@@ -68,7 +69,7 @@ class LeaveOneOut(AbstractStatelessEstimator):
     $$\hat g = \frac{1}{n - 1} \sum_i (f(x_i) - \bar f)\, \nabla \log p(x_i),$$
 
     the sample covariance of `f` and the score. Unbiased: $f(x_i) - \bar f$ is $(n - 1) / n$ times the difference from
-    the mean of the others, and the factor is undone. Needs samples and `log_prob` only; `num_samples` evaluations of
+    the mean of the others, and the factor is undone. Needs `log_prob` and a fixed support; `num_samples` evaluations of
     `f`.
 
     >>> from estimators import Bernoulli
@@ -82,7 +83,7 @@ class LeaveOneOut(AbstractStatelessEstimator):
     num_samples: int = eqx.field(static=True, default=2)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = ()
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport,)
 
     def __check_init__(self):
         if self.num_samples < 2:

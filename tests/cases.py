@@ -31,6 +31,7 @@ from estimators import (
     Normal,
     Poisson,
     ThermodynamicObjective,
+    Uniform,
     incompatibility,
 )
 from estimators.objectives import Objective
@@ -77,6 +78,13 @@ def weights() -> tuple[Normal, Normal]:
 
 def delta() -> tuple[Delta, Delta]:
     return Delta(np.array([0.7, -1.2, 0.2])), Delta(np.array([-10.0, 10.0, 10.0]))
+
+
+def uniform() -> tuple[Uniform, Uniform]:
+    """Of which the support moves, so that an estimator that accepts it makes do without the score."""
+    return Uniform(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Uniform(
+        np.array([-10.0, 10.0]), np.array([-10.0, 2.0])
+    )
 
 
 def smooth(x):
@@ -183,6 +191,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "normal-inclusive": (normal, smooth, InclusiveDivergence),
     "normal-thermodynamic": (normal, smooth, lambda f: ThermodynamicObjective(f, np.array([0.0, 0.3, 0.7]))),
     "normal-evidence": (normal, smooth, lambda f: LogEvidence(f, single(normal()[0]))),
+    "uniform": (uniform, smooth, lambda f: f),
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
     "normal-layer": (weights, smooth_rows, layer),
     "delta": (delta, smooth, System),

@@ -16,6 +16,8 @@ KINDS = (
     "bernoulli-nonseparable",
     "categorical-nonseparable",
     "gaussian-cosine",
+    "multivariate-normal-quadratic",
+    "weibull-moment",
     "poisson-nonseparable",
     "geometric-nonseparable",
     "binomial-nonseparable",

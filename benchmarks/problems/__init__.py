@@ -10,6 +10,7 @@ from . import (
     counting as counting,
     gaussian as gaussian,
     layers as layers,
+    location_scale as location_scale,
     separable as separable,
     tied as tied,
     toys as toys,

@@ -24,7 +24,6 @@ from estimators import (
     AbstractDistribution,
     AbstractEnumerable,
     AbstractEstimator,
-    AbstractIntegrable,
     AbstractSummable,
     Delta,
     Derivative,
@@ -91,6 +90,9 @@ class Expectation(AbstractProblem):
     wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given (`kind` tells if that is
     an integral after all), else a sum over the support if that is small, or without a negligible tail is, else
     quadrature for a differentiable `f` in one or two dimensions, else it is left to a reference run.
+    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the
+    support if that is small, or without a negligible tail is, else quadrature for a differentiable `f` in one or two
+    dimensions if the support is fixed, else it is left to a reference run.
 
     >>> from estimators import Bernoulli
     >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)
@@ -131,7 +133,7 @@ class Expectation(AbstractProblem):
             resolution = sufficient_resolution(self.dist)
             if resolution ** math.prod(self.dist.event_shape) <= MOST_EVENTS:
                 return exact_truth(self, Summation(resolution), "enumeration")
-        smooth = isinstance(self.dist, AbstractIntegrable) and offers(self.f, AbstractDifferentiable)
+        smooth = incompatibility(Quadrature(), self.dist, self.f) is None and offers(self.f, AbstractDifferentiable)
         if smooth and np.prod(self.dist.event_shape) <= 2:
             return exact_truth(self, Quadrature(), "quadrature")
         return None

@@ -5,6 +5,7 @@ from .base import (
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
+    AbstractFixedSupport as AbstractFixedSupport,
     AbstractIntegrable as AbstractIntegrable,
     AbstractInvertible as AbstractInvertible,
     AbstractLatentDensity as AbstractLatentDensity,
@@ -24,6 +25,14 @@ from .bernoulli import Bernoulli as Bernoulli
 from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
 from .delta import Delta as Delta
+from .exponential import Exponential as Exponential
+from .extreme_value import Gumbel as Gumbel, Weibull as Weibull
 from .geometric import Geometric as Geometric
+from .kumaraswamy import Kumaraswamy as Kumaraswamy
+from .location_scale import AbstractLocationScale as AbstractLocationScale, Laplace as Laplace, Logistic as Logistic
+from .lognormal import LogNormal as LogNormal
+from .multivariate_normal import MultivariateNormal as MultivariateNormal
 from .normal import Normal as Normal
 from .poisson import Poisson as Poisson
+from .smoothly_invertible import AbstractSmoothlyInvertible as AbstractSmoothlyInvertible
+from .uniform import Uniform as Uniform

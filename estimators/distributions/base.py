@@ -61,6 +61,18 @@ class AbstractSingular(AbstractDistribution):
 class AbstractEnumerable(AbstractDistribution):
     """A finite support, so that an expectation is a sum."""
 
+
+class AbstractFixedSupport(AbstractDistribution):
+    """The support does not depend on the leaves, and a derivative in them passes under the integral.
+
+    So the score has mean zero, and `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`: what all who multiply by a score
+    rely on. Where the support moves, as that of a uniform variable does, `f` at its edges is missing from this.
+    """
+
+
+class AbstractEnumerable(AbstractFixedSupport):
+    """A finite support, so that an expectation is a sum."""
+
     @property
     @abstractmethod
     def support_size(self) -> int:
@@ -87,7 +99,7 @@ class AbstractFactorized(AbstractDistribution):
         """`x` with each variable in turn set to each of its values, and the others as they are."""
 
 
-class AbstractSummable(AbstractDistribution):
+class AbstractSummable(AbstractFixedSupport):
     """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
     rounding.
 

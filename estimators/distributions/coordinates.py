@@ -1,6 +1,6 @@
 """Events in which one variable was changed and the others were left alone, and grids of events.
 
-Both are what derivatives along one parameter, and sums over a product of supports, are made of.
+Both are what derivatives along one parameter, and sums over a product of supports or of quadrature rules, are made of.
 """
 
 import math
@@ -41,3 +41,18 @@ def grid(first: Event, number: int) -> Float[Array, "events ..."]:
     axes = jnp.meshgrid(*[jnp.arange(number, dtype=first.dtype)] * first.size, indexing="ij")
     offsets = jnp.stack(axes, axis=-1).reshape(number**first.size, *first.shape)
     return first[None] + offsets
+
+
+def product_rule(
+    line: Float[Array, "resolution"], weights: Float[Array, "resolution"], shape: tuple[int, ...]
+) -> tuple[Float[Array, "nodes ..."], Float[Array, "nodes"]]:
+    """The quadrature rule for an array of `shape` made of one for each of its entries.
+
+    >>> nodes, weights = product_rule(jnp.array([0.0, 1.0]), jnp.array([0.25, 0.75]), (2,))
+    >>> print(nodes[1], weights)
+    [0. 1.] [0.0625 0.1875 0.1875 0.5625]
+    """
+    dimensions = math.prod(shape)
+    nodes = jnp.stack(jnp.meshgrid(*[line] * dimensions, indexing="ij"), axis=-1)
+    products = jnp.prod(jnp.stack(jnp.meshgrid(*[weights] * dimensions, indexing="ij"), axis=-1), axis=-1)
+    return nodes.reshape(-1, *shape), products.reshape(-1)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ..elementary import erfinv
 from .base import (
+    AbstractFixedSupport,
     AbstractIntegrable,
     AbstractOverdispersible,
     AbstractStratifiable,
@@ -27,7 +28,7 @@ from .base import (
     Scalar,
     as_floating,
 )
-from .coordinates import replaced
+from .coordinates import product_rule, replaced
 
 # The trapezoidal rule on [-9, 9] leaves out less than 1e-18 of the standard normal law.
 HALF_WIDTH = 9.0
@@ -40,6 +41,14 @@ class Normal(
     AbstractUncorrelated,
     AbstractWeaklyDifferentiable,
 ):
+    """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
+
+    >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
+    (2,)
+    """
+
+
+class Normal(AbstractFixedSupport, AbstractIntegrable, AbstractWeaklyDifferentiable):
     """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
 
     >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
@@ -91,10 +100,7 @@ class Normal(
         real axis (Trefethen and Weideman 2014), whatever its shape; Gauss-Hermite needs it to be nearly polynomial."""
         line = jnp.linspace(-HALF_WIDTH, HALF_WIDTH, resolution, dtype=self.loc.dtype)
         density = jnp.exp(-0.5 * line**2) * (2 * HALF_WIDTH / (resolution - 1) / math.sqrt(2 * math.pi))
-        dimensions = self.loc.size
-        noise = jnp.stack(jnp.meshgrid(*[line] * dimensions, indexing="ij"), axis=-1)
-        weights = jnp.prod(jnp.stack(jnp.meshgrid(*[density] * dimensions, indexing="ij"), axis=-1), axis=-1)
-        return noise.reshape(-1, *self.loc.shape), weights.reshape(-1)
+        return product_rule(line, density, self.loc.shape)
 
     def weak_derivative(self, key: PRNGKey) -> tuple["Normal", "Normal", "Normal"]:
         """One coordinate at a time replaced in one shared draw of the others. `log_scale` carries the factor
