@@ -3,6 +3,7 @@
 `base` is the contract, `distributions` and `objectives` are what estimators work on, and every other file is a family.
 """
 
+from .actor_critic import GeneralizedAdvantage as GeneralizedAdvantage, StateBaseline as StateBaseline
 from .antithetic import AR as AR, ARM as ARM, DisARM as DisARM
 from .arms import ARMS as ARMS, DirichletCopula as DirichletCopula, GaussianCopula as GaussianCopula
 from .arsm import ARS as ARS, ARSM as ARSM
@@ -33,6 +34,7 @@ from .distributions import (
     AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSequential as AbstractSequential,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -42,6 +44,7 @@ from .distributions import (
     Geometric as Geometric,
     Normal as Normal,
     Poisson as Poisson,
+    TabularPolicy as TabularPolicy,
 )
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
@@ -65,11 +68,17 @@ from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
+    AbstractReturn as AbstractReturn,
     BlackBox as BlackBox,
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
+from .policy_gradient import (
+    LeaveOneOutRewardToGo as LeaveOneOutRewardToGo,
+    RewardToGo as RewardToGo,
+    StepBaseline as StepBaseline,
+)
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax

@@ -42,3 +42,14 @@ def require_nonzero(estimator: eqx.Module, name: str) -> None:
         raise ValueError(
             f"`{type(estimator).__name__}` needs `{name} != 0`, got {value}; give a number of either sign."
         )
+
+
+def require_in_unit_interval(estimator: eqx.Module, name: str) -> None:
+    """Raise `ValueError` unless the hyper-parameter `name` of `estimator` is in `[0, 1]`; a value that is traced passes.
+
+    >>> from estimators import GeneralizedAdvantage
+    >>> require_in_unit_interval(GeneralizedAdvantage(trace_decay=1.0), "trace_decay")
+    """
+    value = getattr(estimator, name)
+    if not isinstance(value, jax.core.Tracer) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
+        raise ValueError(f"`{type(estimator).__name__}` needs `0 <= {name} <= 1`, got {value}.")

@@ -20,6 +20,7 @@ KINDS = (
     "geometric-nonseparable",
     "binomial-nonseparable",
     "bernoulli-vae:kl=sampled,batch=2",
+    "tabular-mdp:horizon=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
 )

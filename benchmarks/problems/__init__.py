@@ -8,6 +8,7 @@ from . import (
     chains as chains,
     counting as counting,
     gaussian as gaussian,
+    policy as policy,
     separable as separable,
     tied as tied,
     toys as toys,

@@ -12,6 +12,7 @@ from .base import (
     AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSequential as AbstractSequential,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
@@ -22,3 +23,4 @@ from .categorical import Categorical as Categorical
 from .geometric import Geometric as Geometric
 from .normal import Normal as Normal
 from .poisson import Poisson as Poisson
+from .policy import TabularPolicy as TabularPolicy
