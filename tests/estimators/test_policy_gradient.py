@@ -15,7 +15,6 @@ from trajectories import (
     Earnings,
     every_estimate,
     exact_gradient,
-    indices,
     outcomes,
     policy,
     rewards,
@@ -62,7 +61,6 @@ def frozen(mean):
         (LeaveOneOutRewardToGo(num_samples=3), 2, 3, None),
         (LeaveOneOutRewardToGo(num_samples=5), 1, 5, None),
         (StepBaseline(), 3, 1, frozen([0.7, -1.3, 2.0])),
-        (StepBaseline(num_samples=2), 2, 2, frozen([0.7, -1.3])),
         (ScoreFunction(), 3, 1, None),
         (LeaveOneOut(num_samples=2), 2, 2, None),
         (MovingAverageBaseline(), 3, 1, frozen(0.4)),
@@ -161,7 +159,7 @@ def test_a_bonus_that_is_taken_back_is_seen_by_the_whole_return_alone():
 @pytest.mark.parametrize(
     "estimator, whole, dist, f",
     [
-        (LeaveOneOutRewardToGo(num_samples=3), LeaveOneOut(num_samples=3), policy(1), MARKOV),
+        (LeaveOneOutRewardToGo(num_samples=3), LeaveOneOut(num_samples=3), policy(1), REMEMBERING),
         (
             RewardToGo(num_samples=3),
             ScoreFunction(num_samples=3),
@@ -178,10 +176,9 @@ def test_where_nothing_was_earned_before_it_is_the_estimator_of_the_whole_return
     def both(seed):
         return [e.gradient(jax.random.key(seed), dist, f).logits for e in (estimator, whole)]
 
-    for seed in range(3):
-        one, other = both(seed)
-        np.testing.assert_allclose(one, other, atol=1e-14)
-        assert np.abs(one).max() > 0.01
+    made = np.array([both(seed) for seed in range(5)])
+    np.testing.assert_allclose(made[:, 0], made[:, 1], atol=1e-14)
+    assert np.abs(made).max() > 0.01
 
 
 def test_the_group_normalised_return_runs_and_is_biased():
@@ -205,13 +202,6 @@ def test_step_baseline_learns_the_mean_of_each_step():
     np.testing.assert_allclose(state.mean, probabilities @ np.array([to_go(REMEMBERING, x) for x in events]))
     state = estimator.adapt(state, state.mean + 1)
     np.testing.assert_allclose(state.mean, weights @ np.asarray(stats) + 0.5)
-
-
-def test_a_few_trajectories_can_be_listed():
-    dist = policy(3)
-    grads = jax.jit(lambda: Enumeration().gradient(jax.random.key(0), dist, REMEMBERING))()
-    np.testing.assert_allclose(grads.logits, exact_gradient(dist, REMEMBERING), rtol=1e-11)
-    assert dist.support_size == 64 and len({tuple(indices(x)) for x in dist.support()}) == 64
 
 
 @pytest.mark.parametrize(
