@@ -3,6 +3,7 @@
 `base` is the contract, `distributions` and `objectives` are what estimators work on, and every other file is a family.
 """
 
+from .actor_critic import GeneralizedAdvantage as GeneralizedAdvantage, StateBaseline as StateBaseline
 from .antithetic import AR as AR, ARM as ARM, DisARM as DisARM
 from .arms import ARMS as ARMS, DirichletCopula as DirichletCopula, GaussianCopula as GaussianCopula
 from .arsm import ARS as ARS, ARSM as ARSM
@@ -65,6 +66,7 @@ from .distributions import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSequential as AbstractSequential,
     AbstractSingular as AbstractSingular,
     AbstractSmoothlyInvertible as AbstractSmoothlyInvertible,
     AbstractStratifiable as AbstractStratifiable,
@@ -86,6 +88,7 @@ from .distributions import (
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
     Poisson as Poisson,
+    TabularPolicy as TabularPolicy,
     Uniform as Uniform,
     Weibull as Weibull,
 )
@@ -131,6 +134,7 @@ from .objectives import (
     AbstractLinearLayer as AbstractLinearLayer,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
+    AbstractReturn as AbstractReturn,
     AbstractSurrogate as AbstractSurrogate,
     AbstractUnrolled as AbstractUnrolled,
     BlackBox as BlackBox,
@@ -146,6 +150,11 @@ from .parameter_shift import ParameterShift as ParameterShift
 from .pathwise import Pathwise as Pathwise
 from .perturbed_optimizer import PerturbedArgmax as PerturbedArgmax
 from .pgpe import PGPE as PGPE
+from .policy_gradient import (
+    LeaveOneOutRewardToGo as LeaveOneOutRewardToGo,
+    RewardToGo as RewardToGo,
+    StepBaseline as StepBaseline,
+)
 from .quadratic_control import QuadraticControlVariate as QuadraticControlVariate
 from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX

@@ -125,6 +125,28 @@ class AbstractFunctional(AbstractObjective):
         )
 
 
+class AbstractReturn(AbstractObjective):
+    """The discounted return of a sequence of steps, `f(x) = sum_t discount^t rewards(x)_t`, which reveals its terms.
+
+    Steps are the leading axis of the event, and the reward of a step depends on that step and those before it alone:
+    what is decided later cannot change it. Discounting counts from the first step, whichever the reward is seen from.
+    """
+
+    discount: eqx.AbstractVar[Float[Array, ""]]
+
+    @abstractmethod
+    def rewards(self, x: Event) -> Float[Array, "steps"]:
+        """What each step earns, not discounted."""
+
+    def __call__(self, x: Event) -> Scalar:
+        rewards = self.rewards(x)
+        return jnp.vdot(self.discounts(rewards), rewards)
+
+    def discounts(self, rewards: Float[Array, "steps"]) -> Float[Array, "steps"]:
+        """What a reward of one is worth at each step; one at the first."""
+        return self.discount.astype(rewards.dtype) ** jnp.arange(rewards.size, dtype=rewards.dtype)
+
+
 class BlackBox(AbstractObjective):
     """`function`, declared to have values on the support only: a simulator, a reward, a step.
 

@@ -7,6 +7,7 @@ may be added to `CASES` for a capability that no other case offers. A case is a 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from estimators import (
     AbstractDistribution,
     AbstractLinearLayer,
     AbstractLogWeight,
+    AbstractReturn,
     AbstractSurrogate,
     AbstractUnrolled,
     Bernoulli,
@@ -30,6 +32,7 @@ from estimators import (
     LogEvidence,
     Normal,
     Poisson,
+    TabularPolicy,
     ThermodynamicObjective,
     Uniform,
     incompatibility,
@@ -85,6 +88,18 @@ def uniform() -> tuple[Uniform, Uniform]:
     return Uniform(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Uniform(
         np.array([-10.0, 10.0]), np.array([-10.0, 2.0])
     )
+
+
+def policy() -> tuple[TabularPolicy, TabularPolicy]:
+    """Of so many trajectories that none who lists them all takes it."""
+    transitions = np.array(
+        [[[0.1, 0.6, 0.3], [0.7, 0.0, 0.3]], [[0.2, 0.2, 0.6], [1.0, 0.0, 0.0]], [[0.5, 0.5, 0.0]] * 2]
+    )
+    logits, extreme = (
+        np.array([[0.3, -1.0], [0.8, 1.2], [0.0, -0.5]]),
+        np.array([[-10.0, 10.0], [10.0, -10.0], [10.0, 10.0]]),
+    )
+    return tuple(TabularPolicy(leaf, [0.5, 0.0, 0.5], transitions, horizon=12) for leaf in (logits, extreme))
 
 
 def smooth(x):
@@ -160,6 +175,27 @@ class System(AbstractUnrolled, AbstractSurrogate, AbstractDifferentiable):
         return jnp.stack([jnp.ones_like(x), jnp.cos(jnp.arange(x.size, dtype=x.dtype))])
 
 
+class Return(AbstractReturn):
+    """The return of a sequence of steps that earn `function(x)`."""
+
+    function: Callable
+    discount: float = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float32), default=0.9)
+
+    def rewards(self, x):
+        return self.function(x)
+
+
+@without_derivative
+def takings(x):
+    """What each step earns: what it is worth, in thirds, and how often its state was visited before; NaN off the support."""
+    worth = jnp.cos(jnp.arange(1, x[0].size + 1, dtype=x.dtype)).reshape(x[0].shape)
+    states = jnp.sum(x, axis=2)
+    before = jnp.cumsum(states, axis=0) - states
+    valid = jnp.all((x == 0) | (x == 1)) & jnp.all(jnp.sum(states, axis=1) == 1)
+    earned = jnp.floor(3 * jnp.sum(x * worth[None], axis=(1, 2))) / 3 + jnp.sin(jnp.sum(before * states, axis=1))
+    return jnp.where(valid, earned, jnp.nan)
+
+
 @without_derivative
 def stairs_at_counts(x):
     """`stairs`, and NaN where an event does not count."""
@@ -180,6 +216,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "poisson-black-box": (poisson, stairs_at_counts, BlackBox),
     "geometric-black-box": (geometric, stairs_at_counts, BlackBox),
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
+    "policy-return": (policy, takings, Return),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
     "bernoulli-bound-black-box": (

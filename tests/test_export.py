@@ -22,6 +22,7 @@ KINDS = (
     "geometric-nonseparable",
     "binomial-nonseparable",
     "bernoulli-vae:kl=sampled,batch=2",
+    "tabular-mdp:horizon=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
     "bayesian-linear:batch=2",

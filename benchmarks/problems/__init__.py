@@ -11,6 +11,7 @@ from . import (
     gaussian as gaussian,
     layers as layers,
     location_scale as location_scale,
+    policy as policy,
     separable as separable,
     tied as tied,
     toys as toys,

@@ -14,6 +14,7 @@ from .base import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractSequential as AbstractSequential,
     AbstractSingular as AbstractSingular,
     AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
@@ -34,5 +35,6 @@ from .lognormal import LogNormal as LogNormal
 from .multivariate_normal import MultivariateNormal as MultivariateNormal
 from .normal import Normal as Normal
 from .poisson import Poisson as Poisson
+from .policy import TabularPolicy as TabularPolicy
 from .smoothly_invertible import AbstractSmoothlyInvertible as AbstractSmoothlyInvertible
 from .uniform import Uniform as Uniform

@@ -107,6 +107,32 @@ class AbstractSummable(AbstractFixedSupport):
     and whoever knows the parameters' values chooses `resolution` accordingly.
     """
 
+
+class AbstractSequential(AbstractDistribution):
+    """An event is a sequence of decisions along its leading axis.
+
+    A step is a state, whose law given the steps before does not depend on the leaves, and an action, whose law given
+    the state is the policy. So `log p(x) = sum_t log pi(a_t | s_t)` up to what has no derivative, and given the steps
+    before and the state, `d/d theta log pi(a_t | s_t)` has mean zero: it may be multiplied by anything that they decide.
+    """
+
+    @abstractmethod
+    def states(self, x: Event) -> Float[Array, "steps states"]:
+        """Which state each step found itself in, one-hot."""
+
+    @abstractmethod
+    def log_policy(self, x: Event) -> Float[Array, "steps"]:
+        """The log-probability of each action given its state, differentiable in the leaves."""
+
+
+class AbstractSummable(AbstractDistribution):
+    """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
+    rounding.
+
+    What a window has to hold depends on the parameters, and its size is a shape: `span` says how large it should be,
+    and whoever knows the parameters' values chooses `resolution` accordingly.
+    """
+
     @abstractmethod
     def span(self) -> Scalar:
         """How many consecutive values hold each variable with probability `1 - 1e-18` or more."""
