@@ -282,5 +282,6 @@ def bounds() -> Suite:
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""
-    blocks = (*toys().blocks, *discrete().blocks, *vae().blocks, *bounds().blocks)
-    return Suite("paper", "The suites `toys`, `discrete`, `vae` and `bounds` together.", blocks)
+    parts = (toys(), discrete(), crossovers(), layers(), perturbation(), bounds(), vae())
+    names = ", ".join(f"`{part.name}`" for part in parts)
+    return Suite("paper", f"The suites {names} together.", tuple(block for part in parts for block in part.blocks))

@@ -199,10 +199,6 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
         issubclass(need, AbstractSingular) for need in estimator.requires
     ):
         return f"`{name}` needs a distribution with a score, and `{type(dist).__name__}` has none."
-    evaluations = estimator.evaluations(dist)
-    if evaluations > MOST_EVALUATIONS:
-        return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
-
     if isinstance(f, AbstractFunctional) and not any(
         issubclass(need, AbstractFunctional) for need in estimator.requires
     ):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
 from .bounds import AbstractMultiSampleBound, ImportanceWeightedBound, LogWeights, with_each, without_each
-from .distributions import AbstractDistribution
+from .distributions import AbstractDistribution, AbstractFixedSupport
 from .distributions.base import Scalar, as_floating
 from .registration import ESTIMATORS
 from .validation import require_at_least
@@ -38,7 +38,7 @@ class BoundScoreFunction(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractMultiSampleBound,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractMultiSampleBound)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: AbstractMultiSampleBound) -> Grads:
         zs = draw(key, dist, f.num_samples)
@@ -75,7 +75,7 @@ class VIMCO(AbstractStatelessEstimator):
     arithmetic: bool = eqx.field(static=True, default=False)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractMultiSampleBound,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractMultiSampleBound)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: AbstractMultiSampleBound) -> Grads:
         zs = draw(key, dist, f.num_samples)
@@ -120,7 +120,7 @@ class OVISMonteCarlo(AbstractStatelessEstimator):
     num_sets: int = eqx.field(static=True, default=1)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractMultiSampleBound,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractMultiSampleBound)
 
     def __check_init__(self):
         require_at_least(self, "num_sets", 1)
@@ -177,7 +177,7 @@ class OVISGammaZero(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (ImportanceWeightedBound,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, ImportanceWeightedBound)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: ImportanceWeightedBound) -> Grads:
         zs = draw(key, dist, f.num_samples)
@@ -215,7 +215,7 @@ class OVISAsymptotic(AbstractStatelessEstimator):
     gamma: Float[Array, ""] = eqx.field(converter=as_floating, default=1.0)
 
     unbiased: ClassVar[bool] = False
-    requires: ClassVar[tuple[type, ...]] = (ImportanceWeightedBound,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, ImportanceWeightedBound)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: ImportanceWeightedBound) -> Grads:
         number = f.num_samples

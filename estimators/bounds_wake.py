@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
 from .bounds import AbstractImportanceWeighted
 from .bounds_pathwise import noises, path_weights
-from .distributions import AbstractDistribution, AbstractReparameterizable
+from .distributions import AbstractDistribution, AbstractFixedSupport, AbstractReparameterizable
 from .distributions.base import as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
@@ -88,7 +88,7 @@ class WakePhi(AbstractStatelessEstimator):
     num_samples: int = eqx.field(static=True, default=4)
 
     unbiased: ClassVar[bool] = False
-    requires: ClassVar[tuple[type, ...]] = (InclusiveDivergence,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, InclusiveDivergence)
 
     def __check_init__(self):
         require_at_least(self, "num_samples", 2)
@@ -166,7 +166,7 @@ class TVO(AbstractStatelessEstimator):
     num_samples: int = eqx.field(static=True, default=4)
 
     unbiased: ClassVar[bool] = False
-    requires: ClassVar[tuple[type, ...]] = (ThermodynamicObjective,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, ThermodynamicObjective)
 
     def __check_init__(self):
         require_at_least(self, "num_samples", 2)

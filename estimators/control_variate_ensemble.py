@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .base import AbstractEstimator, Grads, PRNGKey
 from .baselines import RunningMean
-from .distributions import AbstractDistribution, AbstractReparameterizable, AbstractUncorrelated
+from .distributions import AbstractDistribution, AbstractFixedSupport, AbstractReparameterizable, AbstractUncorrelated
 from .distributions.base import Noise, Scalar, as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .rebar import precision
@@ -62,7 +62,12 @@ class ControlVariateEnsemble(AbstractEstimator):
     ridge: Float[Array, ""] = eqx.field(converter=as_floating, default=1e-3)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractReparameterizable, AbstractUncorrelated, AbstractDifferentiable)
+    requires: ClassVar[tuple[type, ...]] = (
+        AbstractFixedSupport,
+        AbstractReparameterizable,
+        AbstractUncorrelated,
+        AbstractDifferentiable,
+    )
 
     def __check_init__(self):
         require_positive(self, "ridge")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey, score
-from .distributions import AbstractDistribution, AbstractReparameterizable, Normal
+from .distributions import AbstractDistribution, AbstractFixedSupport, AbstractReparameterizable, Normal
 from .distributions.base import Scalar, as_floating
 from .dlax import LatentNetwork, silent_network
 from .objectives import Objective
@@ -56,7 +56,7 @@ class LAX(AbstractLearnedEstimator):
     learning_rate: Float[Array, ""] = eqx.field(converter=as_floating, default=0.01)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractReparameterizable,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractReparameterizable)
 
     def __check_init__(self):
         require_positive(self, "learning_rate")

@@ -20,7 +20,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
-from .distributions import AbstractDistribution, AbstractReparameterizable, AbstractUncorrelated, Normal
+from .distributions import (
+    AbstractDistribution,
+    AbstractFixedSupport,
+    AbstractReparameterizable,
+    AbstractUncorrelated,
+    Normal,
+)
 from .distributions.base import Event, Noise, Scalar
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
@@ -92,7 +98,7 @@ class DeltaMethod(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractUncorrelated, AbstractDifferentiable)
+    requires: ClassVar[tuple[type, ...]] = (AbstractFixedSupport, AbstractUncorrelated, AbstractDifferentiable)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs, quadratic = draw(key, dist, 1), expansion(f, dist.mean())

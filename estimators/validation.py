@@ -61,8 +61,6 @@ def require_in_unit_interval(estimator: eqx.Module, name: str) -> None:
 
     >>> from estimators import GuidedES
     >>> require_in_unit_interval(GuidedES(alpha=1.0), "alpha")
-    >>> from estimators import GeneralizedAdvantage
-    >>> require_in_unit_interval(GeneralizedAdvantage(trace_decay=1.0), "trace_decay")
     """
     value = getattr(estimator, name)
     if not isinstance(value, jax.core.Tracer) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):

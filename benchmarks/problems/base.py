@@ -85,14 +85,8 @@ class Expectation(AbstractProblem):
     `f` takes one event and returns a scalar. A plain function counts as differentiable where estimators need it to be;
     wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, which is recorded as a
     truth of the kind `kind`, else a sum over the support if that is small, or without a negligible tail is, else the
-    derivative of a differentiable `f` of a `Delta`, else quadrature for a differentiable `f` in one or two dimensions,
-    else it is left to a reference run.
-    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given (`kind` tells if that is
-    an integral after all), else a sum over the support if that is small, or without a negligible tail is, else
-    quadrature for a differentiable `f` in one or two dimensions, else it is left to a reference run.
-    wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, else a sum over the
-    support if that is small, or without a negligible tail is, else quadrature for a differentiable `f` in one or two
-    dimensions if the support is fixed, else it is left to a reference run.
+    derivative of a differentiable `f` of a `Delta`, else quadrature for a differentiable `f` in one or two dimensions
+    if the support is fixed, else it is left to a reference run.
 
     >>> from estimators import Bernoulli
     >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)

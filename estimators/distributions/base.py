@@ -58,10 +58,6 @@ class AbstractSingular(AbstractDistribution):
     """
 
 
-class AbstractEnumerable(AbstractDistribution):
-    """A finite support, so that an expectation is a sum."""
-
-
 class AbstractFixedSupport(AbstractDistribution):
     """The support does not depend on the leaves, and a derivative in them passes under the integral.
 
@@ -99,16 +95,7 @@ class AbstractFactorized(AbstractDistribution):
         """`x` with each variable in turn set to each of its values, and the others as they are."""
 
 
-class AbstractSummable(AbstractFixedSupport):
-    """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
-    rounding.
-
-    What a window has to hold depends on the parameters, and its size is a shape: `span` says how large it should be,
-    and whoever knows the parameters' values chooses `resolution` accordingly.
-    """
-
-
-class AbstractSequential(AbstractDistribution):
+class AbstractSequential(AbstractFixedSupport):
     """An event is a sequence of decisions along its leading axis.
 
     A step is a state, whose law given the steps before does not depend on the leaves, and an action, whose law given
@@ -125,7 +112,7 @@ class AbstractSequential(AbstractDistribution):
         """The log-probability of each action given its state, differentiable in the leaves."""
 
 
-class AbstractSummable(AbstractDistribution):
+class AbstractSummable(AbstractFixedSupport):
     """Variables that count, without an upper limit but with tails so light that an expectation is a finite sum up to
     rounding.
 
@@ -225,7 +212,7 @@ class AbstractUncorrelated(AbstractDistribution):
         """The variance of each variable, differentiable in the leaves; their covariances are zero."""
 
 
-class AbstractOverdispersible(AbstractDistribution):
+class AbstractOverdispersible(AbstractFixedSupport):
     """An exponential family in which natural parameters may be divided by any number of at least one."""
 
     @abstractmethod

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 from ..elementary import erfinv
 from .base import (
-    AbstractFixedSupport,
     AbstractIntegrable,
     AbstractOverdispersible,
     AbstractStratifiable,
@@ -41,14 +40,6 @@ class Normal(
     AbstractUncorrelated,
     AbstractWeaklyDifferentiable,
 ):
-    """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
-
-    >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
-    (2,)
-    """
-
-
-class Normal(AbstractFixedSupport, AbstractIntegrable, AbstractWeaklyDifferentiable):
     """Independent normal events with mean `loc` and standard deviation `exp(log_scale)`, any shape.
 
     >>> Normal(loc=[0.0, 1.0], log_scale=[0.0, 0.0]).event_shape
