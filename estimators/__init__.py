@@ -46,6 +46,11 @@ from .distributions import (
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
 from .entmax import GumbelEntmax as GumbelEntmax, GumbelSparsemax as GumbelSparsemax
+from .evidence_bound import (
+    AnalyticKL as AnalyticKL,
+    StickingTheLanding as StickingTheLanding,
+    TotalDerivative as TotalDerivative,
+)
 from .exact import Enumeration as Enumeration, Quadrature as Quadrature, Summation as Summation
 from .finite_difference import FiniteDifference as FiniteDifference
 from .fixed_baselines import (
@@ -65,6 +70,7 @@ from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
+    AbstractRegularizedLogWeight as AbstractRegularizedLogWeight,
     BlackBox as BlackBox,
 )
 from .optimal_straight_through import OptimalStraightThrough as OptimalStraightThrough
