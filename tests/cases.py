@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.problems.evidence import divergence
 from estimators import (
     ESTIMATORS,
     AbstractDistribution,
-    AbstractLogWeight,
+    AbstractRegularizedLogWeight,
     Bernoulli,
     Binomial,
     BlackBox,
@@ -89,15 +90,19 @@ def single(dist: AbstractDistribution) -> AbstractDistribution:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), dist)
 
 
-class Evidence(AbstractLogWeight):
-    """`function` taken for the log-joint density of an evidence bound; a posterior in single precision leaves the precision of a value to
-    the event."""
+class Evidence(AbstractRegularizedLogWeight):
+    """`function` taken for the log-likelihood of an evidence bound; a prior and a posterior in single precision leave the precision of a
+    value to the event."""
 
     function: Callable
+    prior: AbstractDistribution
     posterior: AbstractDistribution
 
-    def log_joint(self, z):
+    def log_likelihood(self, z):
         return self.function(z)
+
+    def divergence(self, dist):
+        return divergence(dist, self.prior)
 
 
 @without_derivative
@@ -122,7 +127,11 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
-    "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
+    "normal-log-weight": (
+        normal,
+        smooth,
+        lambda f: Evidence(f, single(Normal(np.array([0.2, 0.1]), np.array([0.1, -0.2]))), single(normal()[0])),
+    ),
 }
 
 

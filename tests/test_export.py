@@ -22,6 +22,7 @@ KINDS = (
     "bernoulli-vae:kl=sampled,batch=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
+    "conjugate-gaussian",
 )
 
 
