@@ -101,6 +101,11 @@ from .evidence import (
     JackknifeEvidence as JackknifeEvidence,
     LogEvidence as LogEvidence,
 )
+from .evidence_bound import (
+    AnalyticKL as AnalyticKL,
+    StickingTheLanding as StickingTheLanding,
+    TotalDerivative as TotalDerivative,
+)
 from .evolution_strategies import (
     EvolutionStrategies as EvolutionStrategies,
     GuidedES as GuidedES,
@@ -134,6 +139,7 @@ from .objectives import (
     AbstractLinearLayer as AbstractLinearLayer,
     AbstractLogWeight as AbstractLogWeight,
     AbstractObjective as AbstractObjective,
+    AbstractRegularizedLogWeight as AbstractRegularizedLogWeight,
     AbstractReturn as AbstractReturn,
     AbstractSurrogate as AbstractSurrogate,
     AbstractUnrolled as AbstractUnrolled,

@@ -147,6 +147,24 @@ class AbstractReturn(AbstractObjective):
         return self.discount.astype(rewards.dtype) ** jnp.arange(rewards.size, dtype=rewards.dtype)
 
 
+class AbstractRegularizedLogWeight(AbstractLogWeight):
+    """A log-weight whose model has a prior, `log p(x, z) = log p(x | z) + log p(z)`, and whose divergence of `q` from that
+    prior has a closed form: the bound is `E[log p(x | z)] - KL(q || p)`."""
+
+    prior: eqx.AbstractVar[AbstractDistribution]
+
+    @abstractmethod
+    def log_likelihood(self, z: Event) -> Scalar:
+        """`log p(x | z)` for the datum `x` that `f` is about."""
+
+    @abstractmethod
+    def divergence(self, dist: AbstractDistribution) -> Scalar:
+        """`KL(dist || prior) = E[log dist(z) - log p(z)], z ~ dist`, differentiable in the leaves of `dist`."""
+
+    def log_joint(self, z: Event) -> Scalar:
+        return self.log_likelihood(z) + self.prior.log_prob(z)
+
+
 class BlackBox(AbstractObjective):
     """`function`, declared to have values on the support only: a simulator, a reward, a step.
 

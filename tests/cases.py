@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.problems.evidence import divergence
 from estimators import (
     ESTIMATORS,
     AbstractDifferentiable,
     AbstractDistribution,
     AbstractLinearLayer,
     AbstractLogWeight,
+    AbstractRegularizedLogWeight,
     AbstractReturn,
     AbstractSurrogate,
     AbstractUnrolled,
@@ -131,15 +133,19 @@ def single(dist: AbstractDistribution) -> AbstractDistribution:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), dist)
 
 
-class Evidence(AbstractLogWeight):
-    """`function` taken for the log-joint density of an evidence bound; a posterior in single precision leaves the precision of a value to
-    the event."""
+class Evidence(AbstractRegularizedLogWeight):
+    """`function` taken for the log-likelihood of an evidence bound; a prior and a posterior in single precision leave the precision of a
+    value to the event."""
 
     function: Callable
+    prior: AbstractDistribution
     posterior: AbstractDistribution
 
-    def log_joint(self, z):
+    def log_likelihood(self, z):
         return self.function(z)
+
+    def divergence(self, dist):
+        return divergence(dist, self.prior)
 
 
 class Layer(AbstractLinearLayer):
@@ -232,6 +238,11 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
     "normal-layer": (weights, smooth_rows, layer),
     "delta": (delta, smooth, System),
+    "normal-log-weight": (
+        normal,
+        smooth,
+        lambda f: Evidence(f, single(Normal(np.array([0.2, 0.1]), np.array([0.1, -0.2]))), single(normal()[0])),
+    ),
 }
 # Their distributions are met elsewhere, so only an estimator that accepts no other case is tried on these.
 SPECIAL = ("normal-layer",)

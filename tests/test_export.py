@@ -32,6 +32,7 @@ KINDS = (
     "conjugate-inclusive",
     "conjugate-thermodynamic",
     "conjugate-evidence",
+    "conjugate-gaussian",
 )
 
 

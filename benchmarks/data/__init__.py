@@ -26,7 +26,14 @@ class LabelledImages(NamedTuple):
     labels: np.ndarray
 
 
-def load(name: str, **arguments) -> LabelledImages:
+class LabelledTable(NamedTuple):
+    """Rows of features in float64, and the class of each row, 0 or 1."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def load(name: str, **arguments) -> LabelledImages | LabelledTable:
     """The data set called `name`, as arrays on the host.
 
     >>> images, labels = load("digits")
@@ -62,5 +69,5 @@ def read_packaged(filename: str, sha256: str) -> Mapping[str, np.ndarray]:
         return dict(archive)
 
 
-# Each of these registers a data set that does not travel with the package.
-from . import mnist as mnist  # noqa: E402
+# Each of these registers data sets: `mnist` one that does not travel with the package, `tables` those of two classes.
+from . import mnist as mnist, tables as tables  # noqa: E402

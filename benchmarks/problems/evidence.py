@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from estimators import AbstractDifferentiable, AbstractDistribution, AbstractLogWeight, Bernoulli, Categorical, Normal
+from estimators import (
+    AbstractDifferentiable,
+    AbstractDistribution,
+    AbstractRegularizedLogWeight,
+    Bernoulli,
+    Categorical,
+    Normal,
+)
 from estimators.elementary import sum_of_softplus
 
 from .base import Scalar
@@ -40,20 +47,23 @@ class Reconstruction(AbstractDifferentiable):
         return jnp.vdot(self.image, logits) - sum_of_softplus(logits)
 
 
-class LogWeight(AbstractLogWeight):
-    """`f(z) = log p(x, z) - log q(z)`, the whole integrand of the bound.
+class LogWeight(AbstractRegularizedLogWeight):
+    """`f(z) = log p(x, z) - log q(z)`, the whole integrand of the bound; `reconstruction` is `log p(x | z)`.
 
     An estimator differentiates its own `dist` and never `posterior`. Pathwise gradients of it are therefore "sticking the landing"
     (Roeder, Wu and Duvenaud, 2017, arXiv:1703.09194). On a relaxed `z` the log-masses are continued as the linear functions that they
     are: the mean over relaxed events is no bound on anything, which is part of the bias of the estimators that take it.
     """
 
-    reconstruction: Reconstruction
+    reconstruction: AbstractDifferentiable
     prior: AbstractDistribution
     posterior: AbstractDistribution
 
-    def log_joint(self, z: Event) -> Scalar:
-        return self.reconstruction(z) + self.prior.log_prob(z)
+    def log_likelihood(self, z: Event) -> Scalar:
+        return self.reconstruction(z)
+
+    def divergence(self, dist: AbstractDistribution) -> Scalar:
+        return divergence(dist, self.prior)
 
 
 @functools.singledispatch

@@ -30,7 +30,8 @@ from estimators import (
 )
 
 from .base import MOST_EVENTS, PROBLEMS, AbstractProblem, Estimate, Gradient, PRNGKey, Scalar, Truth, exact_truth
-from .evidence import Event, Image, LogWeight, Reconstruction, divergence, evidence_bound
+from .evidence import Event, Image, LogWeight, Reconstruction, evidence_bound
+from .forms import estimated, integrand, leaves_of, require_form, through_encoder
 from .networks import LATENTS, Decoder, Encoder, restore
 
 # Nodes to a dimension for the truth of a plane of latents; twice as many change it by less than 1e-11 of itself.
@@ -53,17 +54,19 @@ class VariationalAutoencoder(AbstractProblem):
     kl: str = eqx.field(static=True, default="analytic")
 
     def __check_init__(self):
-        if self.kl not in ("analytic", "sampled"):
-            raise ValueError(f"`VariationalAutoencoder` needs `kl` to be 'analytic' or 'sampled', got {self.kl!r}.")
+        require_form("VariationalAutoencoder", self.kl)
 
     def posteriors(self) -> AbstractDistribution:
         """The `q` of every image of the batch, stacked."""
         return jax.vmap(self.encoder)(self.images - self.center[None])
 
+    def weight(self, dist: AbstractDistribution, image: Image) -> LogWeight:
+        """The integrand of the bound of one datapoint."""
+        return LogWeight(Reconstruction(self.decoder, image), self.prior, dist)
+
     def objective(self, dist: AbstractDistribution, image: Image) -> AbstractDifferentiable:
         """The `f` of one datapoint."""
-        reconstruction = Reconstruction(self.decoder, image)
-        return reconstruction if self.kl == "analytic" else LogWeight(reconstruction, self.prior, dist)
+        return integrand(self.weight(dist, image), self.kl)
 
     def example(self) -> tuple[AbstractDistribution, AbstractDifferentiable]:
         dist = self.encoder(self.images[0] - self.center)
@@ -71,23 +74,12 @@ class VariationalAutoencoder(AbstractProblem):
 
     def gradient(self, estimate: Estimate, key: PRNGKey) -> tuple[Gradient, PyTree]:
         def datapoint(key: PRNGKey, dist: AbstractDistribution, image: Image) -> tuple[AbstractDistribution, PyTree]:
-            grads, stats = estimate(key, dist, self.objective(dist, image))
-            if self.kl == "analytic":
-                grads = jax.tree.map(jnp.subtract, grads, jax.grad(divergence)(dist, self.prior))
-            return grads, stats
+            return estimated(estimate, key, self.weight(dist, image), self.kl)
 
-        dists, pull_back = eqx.filter_vjp(
-            lambda encoder: jax.vmap(encoder)(self.images - self.center[None]), self.encoder
-        )
-        batch = len(self.images)
-        grads, stats = jax.vmap(datapoint)(jax.random.split(key, batch), dists, self.images)
-        grads = jax.tree.map(lambda leaf: leaf / batch, grads)
-        gradient = {"distribution": grads, "encoder": pull_back(grads)[0]}
-        return gradient, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), stats)
+        return through_encoder(datapoint, key, self.encoder, self.images - self.center[None], self.images)
 
     def parts(self, gradient: Gradient) -> dict[str, PyTree]:
-        leaves = vars(gradient["distribution"])
-        return {**gradient, **leaves} if len(leaves) > 1 else dict(gradient)
+        return {**gradient, **leaves_of(gradient["distribution"])}
 
     def truth(self) -> Truth | None:
         dist, _ = eqx.filter_eval_shape(self.example)
