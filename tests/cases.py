@@ -18,7 +18,6 @@ from estimators import (
     AbstractDifferentiable,
     AbstractDistribution,
     AbstractLinearLayer,
-    AbstractLogWeight,
     AbstractRegularizedLogWeight,
     AbstractReturn,
     AbstractSurrogate,
@@ -235,7 +234,6 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "normal-thermodynamic": (normal, smooth, lambda f: ThermodynamicObjective(f, np.array([0.0, 0.3, 0.7]))),
     "normal-evidence": (normal, smooth, lambda f: LogEvidence(f, single(normal()[0]))),
     "uniform": (uniform, smooth, lambda f: f),
-    "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),
     "normal-layer": (weights, smooth_rows, layer),
     "delta": (delta, smooth, System),
     "normal-log-weight": (

@@ -50,7 +50,7 @@ def _tanh_sinh(number: int) -> tuple[np.ndarray, np.ndarray]:
 def interior(u: Noise) -> Noise:
     """`u` of [0, 1) moved inside (0, 1), so that no quantile is infinite: by half of the spacing of uniform draws.
 
-    >>> print(interior(jnp.array([0.0, 0.5])))
+    >>> print(interior(jnp.array([0.0, 0.5], jnp.float32)))
     [5.9604645e-08 5.0000000e-01]
     """
     margin = jnp.finfo(u.dtype).eps / 2

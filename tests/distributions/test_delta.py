@@ -1,5 +1,7 @@
 """The point mass: what it is, and that no estimator that would be silently wrong runs on it."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from benchmarks import Expectation
 from benchmarks.problems import mismatch
-from estimators import ESTIMATORS, AbstractSingular, BlackBox, Delta, Derivative, incompatibility
+from estimators import ESTIMATORS, AbstractSingular, BlackBox, Delta, Derivative, ScoreFunction, incompatibility
 
 LOC = np.array([[0.5, -1.0], [2.0, 3.0]])
 
@@ -31,8 +33,13 @@ def test_only_what_asks_for_it_runs_on_it(name):
 
 
 def test_an_estimator_that_needs_nothing_else_needs_a_score():
-    reason = mismatch(ESTIMATORS.create("score-function"), Expectation(Delta(LOC), jnp.sum))
-    assert reason == "`ScoreFunction` needs a distribution with a score, and `Delta` has none."
+    class Undemanding(ScoreFunction):
+        requires: ClassVar[tuple[type, ...]] = ()
+
+    reason = mismatch(Undemanding(), Expectation(Delta(LOC), jnp.sum))
+    assert reason == "`Undemanding` needs a distribution with a score, and `Delta` has none."
+    reason = mismatch(ScoreFunction(), Expectation(Delta(LOC), jnp.sum))
+    assert reason == "`ScoreFunction` needs a fixed support distribution, and `Delta` is not one."
 
 
 def test_its_truth_is_the_derivative_where_there_is_one():
