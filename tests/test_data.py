@@ -31,6 +31,25 @@ def test_the_first_digits_are_in_the_order_of_the_source():
     assert images[0].reshape(8, 8).tolist() == zero
 
 
+TABLES = {
+    "breast-cancer": ((569, 30), [212, 357], [17.99, 10.38, 122.8, 1001.0]),
+    "german": ((1000, 24), [700, 300], [1, 6, 4, 12]),
+    "australian": ((690, 14), [383, 307], [1, 22.08, 11.46, 2]),
+    "ionosphere": ((351, 34), [126, 225], [1, 0, 0.99539, -0.05889]),
+    "sonar": ((208, 60), [97, 111], [0.02, 0.0371, 0.0428, 0.0207]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_uci(name):
+    """Shape, number of each class, and how the first row starts."""
+    shape, counts, first = TABLES[name]
+    features, labels = load(name)
+    assert features.shape == shape and features.dtype == np.float64
+    assert np.bincount(labels).tolist() == counts
+    np.testing.assert_array_equal(features[0, :4], first)
+
+
 def test_arrays_are_fresh_at_each_load():
     load("digits").images[:] = 0
     assert load("digits").images.sum() > 0

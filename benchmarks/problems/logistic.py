@@ -88,8 +88,7 @@ def logistic_regression(
     Evidence bound at the optimum, in nats: -67.46, -531.71, -245.14, -123.58 and -137.91, in the order of the tables above.
 
     **References:** Mohamed, Rosca, Figurnov and Mnih, Monte Carlo gradient estimation in machine learning, 2020,
-    arXiv:1906.10652, for the setting (breast cancer, minibatches of 32). Jaakkola and Jordan, Bayesian parameter estimation via variational
-    methods, 2000.
+    arXiv:1906.10652, for the setting (breast cancer, minibatches of 32).
     """
     if data not in TABLES:
         raise ValueError(f"Problem 'logistic-regression' has the data {', '.join(TABLES)}; got {data!r}.")

@@ -138,6 +138,6 @@ def conjugate_gaussian(
     return EvidenceBound(dist, likelihood, standard_normal_prior(dimension), kl)
 
 
-def float32(values: np.ndarray) -> Array:
-    """The array on the device, in the precision of the suite."""
+def float32(values: np.ndarray | float) -> Array:
+    """An array on the device, in the precision of the suite."""
     return jnp.asarray(values, jnp.float32)
