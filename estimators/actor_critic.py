@@ -71,8 +71,8 @@ class StateBaseline(AbstractEstimator):
     4
 
     **References:** Sutton, McAllester, Singh and Mansour, Policy gradient methods for reinforcement learning with
-    function approximation, 2000. Greensmith, Bartlett and Baxter, Variance reduction techniques for gradient estimates in
-    reinforcement learning, 2004.
+    function approximation, 2000. Greensmith, Bartlett and Baxter, Variance reduction techniques for gradient estimates
+    in reinforcement learning, 2004.
     """
 
     num_samples: int = eqx.field(static=True, default=1)
@@ -112,11 +112,15 @@ class GeneralizedAdvantage(AbstractEstimator):
     $$\hat g = \frac1n \sum_i \sum_t \gamma^t \hat A_{it}\, \nabla \log \pi(a_{it} \mid s_{it}), \qquad
     \hat A_t = \sum_{k \ge t} (\gamma \lambda)^{k - t} \delta_k, \quad \delta_t = r_t + \gamma V(s_{t+1}) - V(s_t).$$
 
-    Biased for $\lambda < 1$ where $V$ is wrong: the mean is off by that of
-    $\sum_t \gamma^t \nabla \log \pi(a_t \mid s_t) \sum_{k > t} \gamma^{k-t} (1 - \lambda) \lambda^{k-t-1} (V - V^\pi_k)(s_k)$.
-    For $\lambda = 1$ the sum telescopes to $G_t - V(s_t)$ and $V$ is no more than a baseline; for the value function
-    $V^\pi_t$ of each step there is no bias at any $\lambda$. `actor-critic` is the case $\lambda = 0$, in which the reward
-    of one step and the value of the next state stand for the return. Needs a sequential distribution and a return;
+    Biased for $\lambda < 1$ where $V$ is wrong: with $V^\pi_k$ the value function at step $k$, the mean is off by that
+    of
+
+    $$\sum_t \gamma^t\, \nabla \log \pi(a_t \mid s_t)
+    \sum_{k > t} \gamma^{k - t} (1 - \lambda) \lambda^{k - t - 1} (V - V^\pi_k)(s_k).$$
+
+    For $\lambda = 1$ the sum telescopes to $G_t - V(s_t)$ and $V$ is no more than a baseline; with $V = V^\pi_k$ at
+    each step there is no bias at any $\lambda$. `actor-critic` is the case $\lambda = 0$, in which the reward of one
+    step and the value of the next state stand for the return. Needs a sequential distribution and a return;
     `num_samples` evaluations of `f`.
 
     The critic is the mean return of past visits to a state: at all steps if `stationary`, as in the paper, and at the

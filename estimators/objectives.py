@@ -129,7 +129,7 @@ class AbstractReturn(AbstractObjective):
     """The discounted return of a sequence of steps, `f(x) = sum_t discount^t rewards(x)_t`, which reveals its terms.
 
     Steps are the leading axis of the event, and the reward of a step depends on that step and those before it alone:
-    what is decided later cannot change it. Discounting counts from the first step, whichever the reward is seen from.
+    what is decided later cannot change it. Discounting counts from the first step.
     """
 
     discount: eqx.AbstractVar[Float[Array, ""]]

@@ -12,8 +12,7 @@ then followed is the gradient of no function of the parameters at all (Nota and 
 gradient?, 2020, arXiv:1906.07073). Here are the estimators whose $b_t$ does not look at the state; those with a value
 function live in `actor_critic`.
 
-With no discounting and no memory of steps, the estimators of `score_function` and `baselines` take the whole return as
-it is.
+The estimators of `score_function`, `baselines` and `sample_statistics` run here too, and take the return as a whole.
 """
 
 from typing import ClassVar
@@ -65,17 +64,17 @@ def policy_score(
 class RewardToGo(AbstractStatelessEstimator):
     r"""The score function with each action credited with the rewards from its own step on (causality).
 
-    For trajectories $x_1, \dots, x_n$ of `dist` with states $s_{it}$, actions $a_{it}$, rewards $r_{it}$, and $\gamma$ the
-    discount of `f`,
+    For trajectories $x_1, \dots, x_n$ of `dist` with states $s_{it}$, actions $a_{it}$, rewards $r_{it}$, and $\gamma$
+    the discount of `f`,
 
     $$\hat g = \frac1n \sum_i \sum_t \gamma^t G_{it}\, \nabla \log \pi(a_{it} \mid s_{it}), \qquad
     G_{it} = \sum_{k \ge t} \gamma^{k - t} r_{ik}.$$
 
     Unbiased: an earlier reward is decided before the action, whose score has mean zero given all that. It is the
     first derivative of the DiCE surrogate, and the downstream cost of Rao-Blackwellised black box inference. Its
-    variance is mostly less than that of `ScoreFunction` and not always: a bonus that is paid at the first step and taken
-    back at the last makes every return zero, and only the whole return sees it. Needs a sequential distribution and a
-    return; `num_samples` evaluations of `f`.
+    variance is mostly less than that of `ScoreFunction` and not always: a bonus that is paid at the first step and
+    taken back at the last makes every return zero, and only the whole return sees it. Needs a sequential distribution
+    and a return; `num_samples` evaluations of `f`.
 
     >>> from estimators import TabularPolicy
     >>> dist = TabularPolicy(jnp.zeros((1, 2)), initial=[1], transitions=[[[1], [1]]], horizon=3)
@@ -83,8 +82,8 @@ class RewardToGo(AbstractStatelessEstimator):
     4
 
     **References:** Williams, Simple statistical gradient-following algorithms for connectionist reinforcement learning,
-    1992. Baxter and Bartlett, Infinite-horizon policy-gradient estimation, 2001, arXiv:1106.0665. Schulman, Heess, Weber
-    and Abbeel, Gradient estimation using stochastic computation graphs, 2015, arXiv:1506.05254.
+    1992. Baxter and Bartlett, Infinite-horizon policy-gradient estimation, 2001, arXiv:1106.0665. Schulman, Heess,
+    Weber and Abbeel, Gradient estimation using stochastic computation graphs, 2015, arXiv:1506.05254.
     """
 
     num_samples: int = eqx.field(static=True, default=1)

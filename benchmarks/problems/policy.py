@@ -64,8 +64,8 @@ def return_truth(dist: TabularPolicy, f: TabularReturn) -> TabularPolicy:
 
 
 def corridor(states: int, slip: float) -> np.ndarray:
-    """Transitions of a corridor with two actions, left and right, that go the other way with the probability `slip`; at a
-    wall one stays."""
+    """Transitions of a corridor with two actions, left and right, that go the other way with the probability `slip`; at
+    a wall one stays."""
     place = np.arange(states)
     left = np.eye(states)[np.maximum(place - 1, 0)]
     right = np.eye(states)[np.minimum(place + 1, states - 1)]
@@ -79,8 +79,8 @@ def tabular_mdp(
     """A corridor walked from its left end, with a small reward there and a large one at the far end.
 
     The actions left and right go the other way with the probability `slip`; pushing against the left wall earns 0.2 at
-    each step and against the right one 1. The logits are standard normal, drawn from `seed`. What is good depends on how
-    many steps are left: the far end must still be reached. Chains of this kind are the standard hard case of
+    each step and against the right one 1. The logits are standard normal, drawn from `seed`. What is good depends on
+    how many steps are left: the far end must still be reached. Chains of this kind are the standard hard case of
     exploration; the truth is that of the return discounted from the first step.
 
     **References:** Strens, A Bayesian framework for reinforcement learning, 2000. Strehl and Littman, An analysis of
@@ -102,8 +102,8 @@ def tabular_mdp(
 def contextual_bandit(contexts: int = 4, actions: int = 3, seed: int = 0) -> Expectation:
     """One decision: a context of probability falling like `1 / (1 + i)`, an action, and a reward for the pair.
 
-    Logits and rewards are standard normal, drawn from `seed` in this order, and every context also shifts the rewards of
-    all its actions, by `2 i`: a baseline that knows the context has most of the variance to gain. The gradient is
+    Logits and rewards are standard normal, drawn from `seed` in this order, and every context also shifts the rewards
+    of all its actions, by `2 i`: a baseline that knows the context has most of the variance to gain. The gradient is
     `p(i) pi(a | i) (r(i, a) - sum_b pi(b | i) r(i, b))`.
 
     **References:** Langford and Zhang, The epoch-greedy algorithm for contextual multi-armed bandits, 2007.

@@ -3,8 +3,8 @@ r"""Trajectories of a tabular policy in a known finite-horizon Markov decision p
     p(x) = mu(s_0) pi(a_0 | s_0) P(s_1 | s_0, a_0) pi(a_1 | s_1) ... pi(a_{T-1} | s_{T-1}).
 
 The policy is the soft-max of a row of `logits` for each state, and the only thing that has a derivative: where a
-trajectory starts and where an action leads belong to the world. So the two are static fields, tuples of numbers that are
-compiled in, and a gradient is a module of this type with one leaf.
+trajectory starts and where an action leads belong to the world. So the two are static fields, tuples of numbers that
+are compiled in, and a gradient is a module of this type with one leaf.
 
 An event marks the pair of state and action at each step with a one: `x[t, s, a]`. What a step earns, where it was and
 how likely its action was are then sums of products.
@@ -72,7 +72,7 @@ class TabularPolicy(AbstractEnumerable, AbstractSequential, AbstractTransformabl
                 )
             if np.any(law < 0) or not np.allclose(law.sum(axis=-1), 1, rtol=0, atol=1e-6):
                 raise ValueError(
-                    f"`TabularPolicy` needs probabilities in `{name}`: not negative, and with the sum 1 over the last axis."
+                    f"`TabularPolicy` needs probabilities in `{name}`: not negative, with the sum 1 over the last axis."
                 )
 
     @property
@@ -87,8 +87,8 @@ class TabularPolicy(AbstractEnumerable, AbstractSequential, AbstractTransformabl
         return jax.random.gumbel(key, (self.horizon, sum(self.logits.shape)), self.logits.dtype)
 
     def transform(self, noise: Noise) -> Event:
-        """States and actions in turn, each where its log-probability plus noise is largest (Gumbel-max); a state that cannot
-        be reached never is."""
+        """States and actions in turn, each where its log-probability plus noise is largest (Gumbel-max); a state that
+        cannot be reached never is."""
         states, actions = self.logits.shape
         log_transitions = jnp.asarray(_log(self.transitions), self.logits.dtype)
 

@@ -87,8 +87,8 @@ def test_the_bias_of_a_wrong_critic(trace_decay):
 
 @pytest.mark.parametrize("trace_decay", [0.0, 0.6, 1.0])
 def test_the_advantage_is_the_weighted_mean_of_those_that_look_ahead(trace_decay):
-    """Looking `n` steps ahead, `A_n = r_t + ... + gamma^(n-1) r_(t+n-1) + gamma^n V(s_(t+n)) - V(s_t)`, of weight `(1 - lambda)
-    lambda^(n-1)`, and the last that there is of all the weight left; trajectory by trajectory."""
+    """Looking `n` steps ahead, `A_n = r_t + ... + gamma^(n-1) r_(t+n-1) + gamma^n V(s_(t+n)) - V(s_t)`, of weight
+    `(1 - lambda) lambda^(n-1)`, and the last that there is of all the weight left; trajectory by trajectory."""
     dist, discount, horizon = policy(3), 0.8, 3
     events, _ = outcomes(dist)
     _, grads, _ = every_estimate(by_step(trace_decay), critic(WRONG), dist, REMEMBERING)
@@ -172,8 +172,8 @@ def test_variance_falls_with_what_is_known_and_with_what_is_not_looked_at():
 
 
 def test_the_value_is_not_the_best_baseline_of_a_state():
-    """With one step, `b(s) = E[|score|^2 r | s] / E[|score|^2 | s]` has the least sum of variances: rewards weighted by what
-    they do to the gradient."""
+    """With one step, `b(s) = E[|score|^2 r | s] / E[|score|^2 | s]` has the least sum of variances: rewards weighted by
+    what they do to the gradient."""
     dist = policy(1)
     pi = softmax(np.asarray(dist.logits))
     squares = np.array([[np.sum((np.eye(2)[a] - row) ** 2) for a in range(2)] for row in pi])

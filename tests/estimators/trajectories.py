@@ -1,7 +1,7 @@
 """A world so small that every trajectory can be listed, and an estimator summed over all of them.
 
-Probabilities, returns and values are written out step by step in NumPy, from indices of states and actions; the exact gradient is
-that of a sum of products. No score function and no code of the estimators is in them.
+Probabilities, scores, returns and values are written out step by step in NumPy, from indices of states and actions; the
+exact gradient is that of a sum of products, with no score in it. No code of the estimators is in them.
 """
 
 import sys
@@ -23,7 +23,8 @@ TABLE = np.array([[1.0, -0.4], [0.3, 2.0]])
 
 
 class Earnings(AbstractReturn):
-    """A step earns `table[s, a]`, and `memory` times how often its action was taken before: no function of the state."""
+    """A step earns `table[s, a]`, and `memory` times how often its action was taken before: no function of the
+    state."""
 
     table: Float[Array, "states actions"] = eqx.field(converter=jnp.asarray)
     discount: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=0.8)

@@ -1,4 +1,5 @@
-"""Truths of policies: the theorem summed over states, against dynamic programming differentiated and against all trajectories."""
+"""Truths of policies: the theorem summed over states, against dynamic programming differentiated and against all
+trajectories."""
 
 import jax
 import jax.numpy as jnp
