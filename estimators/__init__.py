@@ -22,26 +22,38 @@ from .bitflip import BitFlip1 as BitFlip1
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
+    AbstractAcceptanceRejection as AbstractAcceptanceRejection,
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
+    AbstractImplicitlyReparameterizable as AbstractImplicitlyReparameterizable,
     AbstractIntegrable as AbstractIntegrable,
     AbstractInvertible as AbstractInvertible,
     AbstractLatentDensity as AbstractLatentDensity,
     AbstractLogitParameterized as AbstractLogitParameterized,
+    AbstractMixture as AbstractMixture,
     AbstractOrdered as AbstractOrdered,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractStandardizable as AbstractStandardizable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
+    AbstractTransportable as AbstractTransportable,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
     Bernoulli as Bernoulli,
+    Beta as Beta,
     Binomial as Binomial,
     Categorical as Categorical,
+    Dirichlet as Dirichlet,
+    Gamma as Gamma,
     Geometric as Geometric,
     Normal as Normal,
+    NormalMixture as NormalMixture,
     Poisson as Poisson,
+    StudentT as StudentT,
+    TruncatedNormal as TruncatedNormal,
+    VonMises as VonMises,
 )
 from .dlax import DLAX as DLAX
 from .double_cv import DoubleCV as DoubleCV
@@ -55,11 +67,14 @@ from .fixed_baselines import (
     TwoSampleBaseline as TwoSampleBaseline,
 )
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
+from .generalized_reparameterization import GREP as GREP, RSVI as RSVI
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import IMLE as IMLE
+from .implicit import ImplicitReparameterization as ImplicitReparameterization, OptimalTransport as OptimalTransport
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued
+from .mixture_pathwise import MixturePathwise as MixturePathwise
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .objectives import (
     AbstractDifferentiable as AbstractDifferentiable,
