@@ -19,8 +19,10 @@ from estimators import (
     Binomial,
     BlackBox,
     Categorical,
+    Gamma,
     Geometric,
     Normal,
+    NormalMixture,
     Poisson,
     incompatibility,
 )
@@ -58,6 +60,17 @@ def geometric() -> tuple[Geometric, Geometric]:
 
 def binomial() -> tuple[Binomial, Binomial]:
     return Binomial(np.array([-1.0, 0.4]), 3), Binomial(np.array([-10.0, 10.0]), 3)
+
+
+def gamma() -> tuple[Gamma, Gamma]:
+    return Gamma(np.array([-0.4, 0.9]), np.array([0.3, -0.2])), Gamma(np.array([-10.0, 10.0]), np.array([1.0, 5.0]))
+
+
+def mixture() -> tuple[NormalMixture, NormalMixture]:
+    loc, log_scale = np.array([[-0.5, 0.3], [0.6, -0.4]]), np.array([[-0.3, 0.1], [0.2, -0.4]])
+    return NormalMixture(np.array([0.5, -0.2]), loc, log_scale), NormalMixture(
+        np.array([-10.0, 10.0]), 3 * loc, log_scale
+    )
 
 
 def smooth(x):
@@ -120,6 +133,8 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "poisson-black-box": (poisson, stairs_at_counts, BlackBox),
     "geometric-black-box": (geometric, stairs_at_counts, BlackBox),
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
+    "gamma": (gamma, smooth, lambda f: f),
+    "mixture": (mixture, smooth, lambda f: f),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
     "normal-log-weight": (normal, smooth, lambda f: Evidence(f, single(normal()[0]))),

@@ -19,6 +19,8 @@ KINDS = (
     "poisson-nonseparable",
     "geometric-nonseparable",
     "binomial-nonseparable",
+    "gamma-moment",
+    "mixture-quadratic",
     "bernoulli-vae:kl=sampled,batch=2",
     "gaussian-vae:batch=2",
     "categorical-vae:batch=2",
