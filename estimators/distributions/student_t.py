@@ -16,8 +16,8 @@ from .log_gamma import log_gamma, moving
 class StudentT(AbstractImplicitlyReparameterizable):
     """Independent events `loc + exp(log_scale) t`, `t` with `exp(log_df)` degrees of freedom, any shape.
 
-    Moments exist below the order `df`. An event whose distance from `loc`, in scales, has a square too large for its
-    precision stands as one whose square is not.
+    Moments exist below the order `df`. In float32 an event further than some 1e13 scales from `loc` stands as one at
+    about that distance.
 
     >>> dist = StudentT(log_df=[0.0], loc=[0.0], log_scale=[0.0])
     >>> print(f"{dist.log_prob(jnp.ones(1)):.4f}")
@@ -59,5 +59,5 @@ class StudentT(AbstractImplicitlyReparameterizable):
     def implicit(self, variates: Noise) -> Event:
         normal, log_g = variates
         widening = (self.log_df - math.log(2) - moving(log_g, self.df / 2)) / 2
-        widest = 0.45 * math.log(jnp.finfo(log_g.dtype).max)
+        widest = 0.35 * math.log(jnp.finfo(log_g.dtype).max)
         return self.loc + jnp.exp(self.log_scale + jnp.minimum(widening, widest)) * normal
