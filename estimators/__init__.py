@@ -52,16 +52,19 @@ from .control_variate_ensemble import ControlVariateEnsemble as ControlVariateEn
 from .coupled import Antithetic as Antithetic, LatinHypercube as LatinHypercube, MomentMatched as MomentMatched
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
+    AbstractAcceptanceRejection as AbstractAcceptanceRejection,
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractFixedSupport as AbstractFixedSupport,
+    AbstractImplicitlyReparameterizable as AbstractImplicitlyReparameterizable,
     AbstractIntegrable as AbstractIntegrable,
     AbstractInvertible as AbstractInvertible,
     AbstractLatentDensity as AbstractLatentDensity,
     AbstractLocationScale as AbstractLocationScale,
     AbstractLogitParameterized as AbstractLogitParameterized,
+    AbstractMixture as AbstractMixture,
     AbstractOrdered as AbstractOrdered,
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
@@ -69,16 +72,21 @@ from .distributions import (
     AbstractSequential as AbstractSequential,
     AbstractSingular as AbstractSingular,
     AbstractSmoothlyInvertible as AbstractSmoothlyInvertible,
+    AbstractStandardizable as AbstractStandardizable,
     AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
+    AbstractTransportable as AbstractTransportable,
     AbstractUncorrelated as AbstractUncorrelated,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
     Bernoulli as Bernoulli,
+    Beta as Beta,
     Binomial as Binomial,
     Categorical as Categorical,
     Delta as Delta,
+    Dirichlet as Dirichlet,
     Exponential as Exponential,
+    Gamma as Gamma,
     Geometric as Geometric,
     Gumbel as Gumbel,
     Kumaraswamy as Kumaraswamy,
@@ -87,9 +95,13 @@ from .distributions import (
     LogNormal as LogNormal,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
+    NormalMixture as NormalMixture,
     Poisson as Poisson,
+    StudentT as StudentT,
     TabularPolicy as TabularPolicy,
+    TruncatedNormal as TruncatedNormal,
     Uniform as Uniform,
+    VonMises as VonMises,
     Weibull as Weibull,
 )
 from .dlax import DLAX as DLAX
@@ -125,12 +137,15 @@ from .fixed_baselines import (
     TwoSampleBaseline as TwoSampleBaseline,
 )
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
+from .generalized_reparameterization import GREP as GREP, RSVI as RSVI
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import IMLE as IMLE
+from .implicit import ImplicitReparameterization as ImplicitReparameterization, OptimalTransport as OptimalTransport
 from .lax import LAX as LAX, SteinControlVariate as SteinControlVariate
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued, UncoupledMeasureValued as UncoupledMeasureValued
+from .mixture_pathwise import MixturePathwise as MixturePathwise
 from .muprop import MuProp as MuProp, SimpleMuProp as SimpleMuProp
 from .noise_driven import AbstractNoiseDriven as AbstractNoiseDriven
 from .objectives import (

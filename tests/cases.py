@@ -27,11 +27,13 @@ from estimators import (
     BlackBox,
     Categorical,
     Delta,
+    Gamma,
     Geometric,
     ImportanceWeightedBound,
     InclusiveDivergence,
     LogEvidence,
     Normal,
+    NormalMixture,
     Poisson,
     TabularPolicy,
     ThermodynamicObjective,
@@ -101,6 +103,17 @@ def policy() -> tuple[TabularPolicy, TabularPolicy]:
         np.array([[-10.0, 10.0], [10.0, -10.0], [10.0, 10.0]]),
     )
     return tuple(TabularPolicy(leaf, [0.5, 0.0, 0.5], transitions, horizon=12) for leaf in (logits, extreme))
+
+
+def gamma() -> tuple[Gamma, Gamma]:
+    return Gamma(np.array([-0.4, 0.9]), np.array([0.3, -0.2])), Gamma(np.array([-10.0, 10.0]), np.array([1.0, 5.0]))
+
+
+def mixture() -> tuple[NormalMixture, NormalMixture]:
+    loc, log_scale = np.array([[-0.5, 0.3], [0.6, -0.4]]), np.array([[-0.3, 0.1], [0.2, -0.4]])
+    return NormalMixture(np.array([0.5, -0.2]), loc, log_scale), NormalMixture(
+        np.array([-10.0, 10.0]), 3 * loc, log_scale
+    )
 
 
 def smooth(x):
@@ -222,6 +235,8 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "geometric-black-box": (geometric, stairs_at_counts, BlackBox),
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
     "policy-return": (policy, takings, Return),
+    "gamma": (gamma, smooth, lambda f: f),
+    "mixture": (mixture, smooth, lambda f: f),
     "normal": (normal, smooth, lambda f: f),
     "normal-black-box": (normal, stairs, BlackBox),
     "bernoulli-bound-black-box": (

@@ -21,6 +21,8 @@ KINDS = (
     "poisson-nonseparable",
     "geometric-nonseparable",
     "binomial-nonseparable",
+    "gamma-moment",
+    "mixture-quadratic",
     "bernoulli-vae:kl=sampled,batch=2",
     "tabular-mdp:horizon=2",
     "gaussian-vae:batch=2",
