@@ -11,6 +11,7 @@ from jax.scipy.special import digamma, gammaln, polygamma
 from jaxtyping import Array, Float
 
 from .base import (
+    AbstractFixedSupport,
     AbstractImplicitlyReparameterizable,
     AbstractStandardizable,
     AbstractTransportable,
@@ -24,7 +25,7 @@ from .beta_transport import transported
 from .log_gamma import log_gamma, moving
 
 
-class Beta(AbstractImplicitlyReparameterizable, AbstractTransportable, AbstractStandardizable):
+class Beta(AbstractFixedSupport, AbstractImplicitlyReparameterizable, AbstractTransportable, AbstractStandardizable):
     """Independent variables between 0 and 1 with density `x^(alpha - 1) (1 - x)^(beta - 1) / B(alpha, beta)`, any shape.
 
     The parameters are `exp(log_alpha)` and `exp(log_beta)`. An event that would be 0 or 1 in its precision stands as the

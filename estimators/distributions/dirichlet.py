@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractAcceptanceRejection,
+    AbstractFixedSupport,
     AbstractImplicitlyReparameterizable,
     AbstractTransportable,
     Event,
@@ -27,7 +28,9 @@ from .beta_transport import transported
 from .log_gamma import accepted, accepted_log_density, from_accepted, log_gamma, moving
 
 
-class Dirichlet(AbstractImplicitlyReparameterizable, AbstractTransportable, AbstractAcceptanceRejection):
+class Dirichlet(
+    AbstractFixedSupport, AbstractImplicitlyReparameterizable, AbstractTransportable, AbstractAcceptanceRejection
+):
     """Independent points of simplices, along the last axis, with concentrations `exp(log_concentration)`.
 
     The density is that of all coordinates but the last of each point. A coordinate too small for its precision stands as

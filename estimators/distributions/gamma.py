@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from .base import (
     AbstractAcceptanceRejection,
+    AbstractFixedSupport,
     AbstractImplicitlyReparameterizable,
     AbstractStandardizable,
     AbstractTransportable,
@@ -33,6 +34,7 @@ from .log_gamma import accepted, accepted_log_density, from_accepted, log_densit
 
 
 class Gamma(
+    AbstractFixedSupport,
     AbstractImplicitlyReparameterizable,
     AbstractTransportable,
     AbstractStandardizable,

@@ -19,10 +19,19 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from .base import AbstractImplicitlyReparameterizable, AbstractMixture, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import (
+    AbstractFixedSupport,
+    AbstractImplicitlyReparameterizable,
+    AbstractMixture,
+    Event,
+    Noise,
+    PRNGKey,
+    Scalar,
+    as_floating,
+)
 
 
-class NormalMixture(AbstractImplicitlyReparameterizable, AbstractMixture):
+class NormalMixture(AbstractFixedSupport, AbstractImplicitlyReparameterizable, AbstractMixture):
     """One event of the shape `variables`, from component `k` with probability `softmax(logits)[k]`, whose coordinates
     are then independent normal variables with means `loc[k]` and standard deviations `exp(log_scale[k])`.
 

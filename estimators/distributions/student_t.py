@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from .base import AbstractImplicitlyReparameterizable, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import AbstractFixedSupport, AbstractImplicitlyReparameterizable, Event, Noise, PRNGKey, Scalar, as_floating
 from .log_gamma import log_gamma, moving
 
 
-class StudentT(AbstractImplicitlyReparameterizable):
+class StudentT(AbstractFixedSupport, AbstractImplicitlyReparameterizable):
     """Independent events `loc + exp(log_scale) t`, `t` with `exp(log_df)` degrees of freedom, any shape.
 
     Moments exist below the order `df`. In float32 an event further than some 1e13 scales from `loc` stands as one at

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int
 
-from .base import AbstractInvertible, AbstractReparameterizable, Event, Noise, Scalar, as_floating
+from .base import AbstractFixedSupport, AbstractInvertible, AbstractReparameterizable, Event, Noise, Scalar, as_floating
 
 # Newton's method from the left of a concave increasing function converges from anywhere; so many steps do for float64.
 STEPS = 6
 
 
-class TruncatedNormal(AbstractInvertible, AbstractReparameterizable):
+class TruncatedNormal(AbstractFixedSupport, AbstractInvertible, AbstractReparameterizable):
     """Independent events of the normal law with parameters `loc` and `exp(log_scale)`, given that they lie between `low`
     and `high`, any shape.
 

@@ -20,7 +20,16 @@ import numpy as np
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Bool, Float
 
-from .base import NEGLIGIBLE, AbstractImplicitlyReparameterizable, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import (
+    NEGLIGIBLE,
+    AbstractFixedSupport,
+    AbstractImplicitlyReparameterizable,
+    Event,
+    Noise,
+    PRNGKey,
+    Scalar,
+    as_floating,
+)
 
 # From here on the series of `1 - A` in `1 / k` has an error below 1e-11.
 LARGE = 100.0
@@ -28,7 +37,7 @@ SERIES = (1 / 2, 1 / 8, 1 / 8, 25 / 128, 13 / 32, 1073 / 1024)
 NODES = 48
 
 
-class VonMises(AbstractImplicitlyReparameterizable):
+class VonMises(AbstractFixedSupport, AbstractImplicitlyReparameterizable):
     """Independent points of the unit circle, along a new last axis of two coordinates.
 
     The mean direction is at the angle `loc` and the concentration is `exp(log_concentration)`. The density is that of the
