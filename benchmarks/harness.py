@@ -258,6 +258,11 @@ def _once(structure: tuple, build: Callable):
     return _PROGRAMS[structure]
 
 
+def forget_programs() -> None:
+    """Drop all compiled programs, and the memory that they hold: for a process that measures thousands of structures."""
+    _PROGRAMS.clear()
+
+
 def structure(static: PyTree, arrays: PyTree) -> tuple:
     """What a program is compiled for: everything but the values of the arrays."""
     leaves, treedef = jax.tree.flatten(static)

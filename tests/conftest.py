@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from benchmarks import harness
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -20,3 +22,12 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_programs():
+    """Forget what a file of tests has compiled. Each program holds some mappings of memory, of which a process may have 65,530 on
+    Linux: one that asks for more is aborted."""
+    yield
+    harness.forget_programs()
+    jax.clear_caches()

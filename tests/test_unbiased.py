@@ -21,7 +21,6 @@ from estimators import ESTIMATORS
 KINDS = {
     "bernoulli-nonseparable": 60_000,
     "categorical-nonseparable": 60_000,
-    "categorical-quadratic": 60_000,
     "gaussian-quadratic": 200_000,
     # Its support moves: who multiplies by the score and does not say that it needs a fixed one is found biased here.
     "uniform-cosine": 200_000,
@@ -44,7 +43,12 @@ STRUCTURED = {
 # And for one that takes bits alone.
 OF_BITS = {"bernoulli-iwae": 60_000}
 # Where a bias is looked for that those do not show: larger gains, and an `f` that is no quadratic.
-ELSEWHERE = {"bernoulli-qubo": 60_000, "categorical-vae": 10_000, "gaussian-cosine": 60_000}
+ELSEWHERE = {
+    "categorical-quadratic": 60_000,
+    "bernoulli-qubo": 60_000,
+    "categorical-vae": 10_000,
+    "gaussian-cosine": 60_000,
+}
 # In so many dimensions a bias in one coordinate drowns in the noise of all the others.
 LARGE = (
     "bernoulli-chain",
