@@ -90,8 +90,8 @@ def test_densities_scores_and_samples(name):
     with jax.numpy_rank_promotion("allow"):
         xs, ours, theirs = program(DISTS[name], jax.random.split(jax.random.key(20260101), 60_000))
     assert xs.dtype == jnp.float32 and xs.shape[1:] == DISTS[name].event_shape and ours[0].shape == ()
-    # A single number for an angle leaves the point a rounding away from the circle.
-    tolerance = 1e-6 if name == "von-mises" else 1e-9
+    # A point in single precision is a rounding away from the circle, and numpyro's truncated mass is good to seven digits.
+    tolerance = 1e-6 if name in ("von-mises", "truncated-normal") else 1e-9
     for leaf, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(leaf, other, rtol=tolerance, atol=tolerance)
     laws, columns = scipy_laws(name), numbers(name, xs)
@@ -319,18 +319,22 @@ def test_laws_of_the_weak_derivative_of_gamma(weak):
         (lambda x: x, lambda a: 1.0),
         (lambda x: x**2, lambda a: 2 * a + 1),
         (lambda x: np.exp(-x), lambda a: -np.log(2) * 2**-a),
-        (lambda x: (x > 1.5) * 1.0, lambda a: slope(lambda a: special.gammaincc(a, 1.5), a) / a),
     ],
-    ids=["mean", "square", "exponential", "step"],
+    ids=["mean", "square", "exponential"],
 )
 def test_identity_between_the_laws_along_the_concentration(f, exact):
-    """`E[(f(x + y) - f(x)) / y]` at rate one, by quadrature in the logarithms of both; an integral in `x` of a step is a probability."""
-    a = 1.7
-    y = np.exp(np.arange(-24, 4, 0.1))
-    if f(np.array(1.5)) == 0 and f(np.array(1.6)) == 1:
-        inner = special.gammaincc(a, np.maximum(1.5 - y, 0)) - special.gammaincc(a, 1.5)
-    else:
-        x = np.exp(np.arange(-22, 5, 0.1))[:, None]
-        inner = np.sum(0.1 * x * stats.gamma.pdf(x, a) * (f(x + y) - f(x)), axis=0)
-    found = np.sum(0.1 * np.exp(-y) * inner)
-    np.testing.assert_allclose(found, exact(a), rtol=1e-3 if inner[-1] == inner[-2] else 1e-6)
+    """`E[(f(x + y) - f(x)) / y]` at rate one, by quadrature in the logarithms of both."""
+    a, y, x = 1.7, np.exp(np.arange(-24, 4, 0.1)), np.exp(np.arange(-22, 5, 0.1))[:, None]
+    inner = np.sum(0.1 * x * stats.gamma.pdf(x, a) * (f(x + y) - f(x)), axis=0)
+    np.testing.assert_allclose(np.sum(0.1 * np.exp(-y) * inner), exact(a), rtol=1e-6)
+
+
+def test_that_identity_holds_for_a_step_too():
+    """Of which the mean is a probability, before and after the jump."""
+    a, edge = 1.7, 1.5
+
+    def integrand(y):
+        return np.exp(-y) / y * (special.gammaincc(a, max(edge - y, 0)) - special.gammaincc(a, edge))
+
+    found = sum(integrate.quad(integrand, *ends, epsrel=1e-11)[0] for ends in ((0, edge), (edge, np.inf)))
+    np.testing.assert_allclose(found, slope(lambda a: special.gammaincc(a, edge), a) / a, rtol=1e-8)
