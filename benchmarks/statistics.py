@@ -172,17 +172,19 @@ def variance(trace: float, square_sum: float, fourth_sum: float, count: int) -> 
 
 def pareto_shape(tail: np.ndarray) -> float:
     """The shape `k` of a generalised Pareto law fitted to the exceedances of `tail` over its smallest value; NaN if
-    they do not vary.
+    there are fewer than five.
+
+    Values equal to the smallest exceed nothing: of an estimator that is mostly zero they may be half of the tail.
 
     Zhang and Stephens' (2009) posterior-mean estimate with the weak prior towards 1/2 of Vehtari et al., Pareto
     smoothed importance sampling, 2024.
     """
-    ordered = np.sort(tail)
-    excess = ordered[1:] - ordered[0]
+    excess = np.sort(tail) - np.min(tail, initial=np.inf)
+    excess = excess[excess > 0]
     n = len(excess)
-    quartile = excess[max(int(n / 4 + 0.5) - 1, 0)] if n >= 5 else 0.0
-    if quartile <= 0:
+    if n < 5:
         return math.nan
+    quartile = excess[max(int(n / 4 + 0.5) - 1, 0)]
     grid = 30 + int(math.sqrt(n))
     candidates = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quartile)
     shapes = np.mean(np.log1p(-candidates[:, None] * excess[None]), axis=1)
