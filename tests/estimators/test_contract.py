@@ -175,7 +175,14 @@ def test_evaluations_are_counted(run):
     assert run.tally.forms == {(run.dist.event_shape, jnp.dtype(run.dtype))}
 
 
-@pytest.mark.parametrize("estimator_name, case_name", FIRST)
+def eager(pair):
+    """The pair, marked slow unless its estimator is the first of its file: without a compiler an estimate takes seconds."""
+    module = type(ESTIMATORS.create(pair[0])).__module__
+    first = next(name for name, _ in FIRST if type(ESTIMATORS.create(name)).__module__ == module)
+    return pytest.param(*pair, marks=() if pair[0] == first else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("estimator_name, case_name", [eager(pair) for pair in FIRST])
 def test_compiled_batch_equals_eager_estimates(estimator_name, case_name):
     compiled_batch_equals_eager_estimates(Run(ESTIMATORS.create(estimator_name), case_name, jnp.float64))
 
