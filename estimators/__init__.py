@@ -70,7 +70,6 @@ from .distributions import (
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractSequential as AbstractSequential,
-    AbstractSingular as AbstractSingular,
     AbstractSmoothlyInvertible as AbstractSmoothlyInvertible,
     AbstractStandardizable as AbstractStandardizable,
     AbstractStratifiable as AbstractStratifiable,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .distributions.base import AbstractDistribution, AbstractEnumerable, AbstractSingular, PRNGKey, Scalar
+from .distributions.base import AbstractDistribution, AbstractEnumerable, AbstractFixedSupport, PRNGKey, Scalar
 from .objectives import AbstractFunctional, AbstractObjective, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)
@@ -195,19 +195,21 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
                 return f"`{name}` needs {_words(capability)} objective, and `{type(f).__name__}` does not declare to be one."
         elif not isinstance(dist, capability):
             return f"`{name}` needs {_words(capability)} distribution, and `{type(dist).__name__}` is not one."
-    if isinstance(dist, AbstractSingular) and not any(
-        issubclass(need, AbstractSingular) for need in estimator.requires
-    ):
-        return f"`{name}` needs a distribution with a score, and `{type(dist).__name__}` has none."
-    if isinstance(f, AbstractFunctional) and not any(
-        issubclass(need, AbstractFunctional) for need in estimator.requires
-    ):
+    # Whoever asks nothing of the distribution has its density and samples only, and so multiplies by the score.
+    if not _asks_of(estimator, AbstractDistribution) and not isinstance(dist, AbstractFixedSupport):
+        return f"`{name}` asks nothing else of the distribution, so it needs a fixed support, and `{type(dist).__name__}` has none."
+    if isinstance(f, AbstractFunctional) and not _asks_of(estimator, AbstractFunctional):
         return f"`{name}` asks for values at one event, and `{type(f).__name__}`, a functional of the law, has none."
     if evaluations(estimator, dist, f) > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
     if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
         return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
     return None
+
+
+def _asks_of(estimator: AbstractEstimator, kind: type) -> bool:
+    """Whether one of the requirements is a capability of this kind."""
+    return any(issubclass(capability, kind) for capability in estimator.requires)
 
 
 def evaluations(estimator: AbstractEstimator, dist: AbstractDistribution, f: Objective) -> int:

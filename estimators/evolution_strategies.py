@@ -7,6 +7,7 @@ where `f` is quadratic, and not elsewhere: all of this room are biased for it. W
 smoothed objective is the expectation asked for: that is `PGPE`.
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import equinox as eqx
@@ -35,8 +36,36 @@ def centred_ranks(values: Values) -> Values:
     return jnp.sum(jnp.sign(values[:, None] - values[None]), axis=1) / (2 * (len(values) - 1))
 
 
+class AbstractMirroredSmoothing(AbstractPerturbation):
+    """Values at mirrored Gaussian perturbations; what tells the estimators apart is how they are `shaped`."""
+
+    sigma: eqx.AbstractVar[Float[Array, ""]]
+    num_directions: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def shaped(self, values: Values) -> Values:
+        """What stands for the values of `f` at all perturbations, the mirrored ones last."""
+
+    def __check_init__(self):
+        require_positive(self, "sigma")
+        require_at_least(self, "num_directions", 1)
+
+    def directions(self, key: PRNGKey, dist: Delta) -> Directions:
+        return gaussian(key, (self.num_directions, *dist.loc.shape), dist)
+
+    def along(self, directions: Directions, dist: Delta, f: Objective) -> Delta:
+        sigma = self.sigma.astype(dist.loc.dtype)
+        values = jnp.concatenate(mirrored_values(f, dist.loc, sigma * directions))
+        plus, minus = self.shaped(values).reshape(2, -1)
+        return Delta(jnp.tensordot(plus - minus, directions, axes=1) / (2 * sigma * self.num_directions))
+
+    def evaluations(self, dist: AbstractDistribution) -> int:
+        del dist
+        return 2 * self.num_directions
+
+
 @ESTIMATORS.register("evolution-strategies")
-class EvolutionStrategies(AbstractPerturbation):
+class EvolutionStrategies(AbstractMirroredSmoothing):
     r"""Mirrored Gaussian smoothing (OpenAI's evolution strategies, without the shaping of fitness).
 
     With `loc` $\theta$, `sigma` $\sigma$ and independent standard normal $\varepsilon_1, \dots, \varepsilon_n$,
@@ -62,25 +91,12 @@ class EvolutionStrategies(AbstractPerturbation):
     unbiased: ClassVar[bool] = False
     requires: ClassVar[tuple[type, ...]] = (Delta,)
 
-    def __check_init__(self):
-        require_positive(self, "sigma")
-        require_at_least(self, "num_directions", 1)
-
-    def directions(self, key: PRNGKey, dist: Delta) -> Directions:
-        return gaussian(key, (self.num_directions, *dist.loc.shape), dist)
-
-    def along(self, directions: Directions, dist: Delta, f: Objective) -> Delta:
-        sigma = self.sigma.astype(dist.loc.dtype)
-        plus, minus = mirrored_values(f, dist.loc, sigma * directions)
-        return Delta(jnp.tensordot(plus - minus, directions, axes=1) / (2 * sigma * self.num_directions))
-
-    def evaluations(self, dist: AbstractDistribution) -> int:
-        del dist
-        return 2 * self.num_directions
+    def shaped(self, values: Values) -> Values:
+        return values
 
 
 @ESTIMATORS.register("rank-shaped-es")
-class RankShapedES(AbstractPerturbation):
+class RankShapedES(AbstractMirroredSmoothing):
     r"""Evolution strategies with the ranks of values in place of the values.
 
     With `loc` $\theta$, `sigma` $\sigma$ and independent standard normal $\varepsilon_1, \dots, \varepsilon_n$, and
@@ -108,22 +124,8 @@ class RankShapedES(AbstractPerturbation):
     unbiased: ClassVar[bool] = False
     requires: ClassVar[tuple[type, ...]] = (Delta,)
 
-    def __check_init__(self):
-        require_positive(self, "sigma")
-        require_at_least(self, "num_directions", 1)
-
-    def directions(self, key: PRNGKey, dist: Delta) -> Directions:
-        return gaussian(key, (self.num_directions, *dist.loc.shape), dist)
-
-    def along(self, directions: Directions, dist: Delta, f: Objective) -> Delta:
-        sigma = self.sigma.astype(dist.loc.dtype)
-        ranks = centred_ranks(jnp.concatenate(mirrored_values(f, dist.loc, sigma * directions)))
-        plus, minus = ranks.reshape(2, -1)
-        return Delta(jnp.tensordot(plus - minus, directions, axes=1) / (2 * sigma * self.num_directions))
-
-    def evaluations(self, dist: AbstractDistribution) -> int:
-        del dist
-        return 2 * self.num_directions
+    def shaped(self, values: Values) -> Values:
+        return centred_ranks(values)
 
 
 @ESTIMATORS.register("guided-es")

@@ -37,6 +37,10 @@ class AbstractOnlineES(AbstractStatelessEstimator):
     sigma: eqx.AbstractVar[Float[Array, ""]]
     num_workers: eqx.AbstractVar[int]
 
+    def __check_init__(self):
+        require_positive(self, "sigma")
+        require_at_least(self, "num_workers", 1)
+
     @abstractmethod
     def perturbation(self, noise: Noise, window: Window) -> tuple[Noise, Float[Array, "..."]]:
         r"""The noise in force in each window, and the sum $\xi$ for the worker in `window`."""
@@ -90,10 +94,6 @@ class TruncatedES(AbstractOnlineES):
     unbiased: ClassVar[bool] = False
     requires: ClassVar[tuple[type, ...]] = (Delta, AbstractUnrolled)
 
-    def __check_init__(self):
-        require_positive(self, "sigma")
-        require_at_least(self, "num_workers", 1)
-
     def perturbation(self, noise: Noise, window: Window) -> tuple[Noise, Float[Array, "..."]]:
         return jnp.zeros_like(noise).at[window].set(noise[window]), noise[window]
 
@@ -131,10 +131,6 @@ class PES(AbstractOnlineES):
     unbiased: ClassVar[bool] = False
     requires: ClassVar[tuple[type, ...]] = (Delta, AbstractUnrolled)
 
-    def __check_init__(self):
-        require_positive(self, "sigma")
-        require_at_least(self, "num_workers", 1)
-
     def perturbation(self, noise: Noise, window: Window) -> tuple[Noise, Float[Array, "..."]]:
         return noise, jnp.cumsum(noise, axis=0)[window]
 
@@ -168,10 +164,6 @@ class NRES(AbstractOnlineES):
 
     unbiased: ClassVar[bool] = False
     requires: ClassVar[tuple[type, ...]] = (Delta, AbstractUnrolled)
-
-    def __check_init__(self):
-        require_positive(self, "sigma")
-        require_at_least(self, "num_workers", 1)
 
     def perturbation(self, noise: Noise, window: Window) -> tuple[Noise, Float[Array, "..."]]:
         del window

@@ -18,7 +18,6 @@ from .base import (
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
     AbstractSequential as AbstractSequential,
-    AbstractSingular as AbstractSingular,
     AbstractStandardizable as AbstractStandardizable,
     AbstractStratifiable as AbstractStratifiable,
     AbstractSummable as AbstractSummable,

@@ -50,19 +50,12 @@ class AbstractDistribution(eqx.Module):
         """The log-density (or log-mass) of the whole event `x`, differentiable in the leaves."""
 
 
-class AbstractSingular(AbstractDistribution):
-    """A law whose support moves with the leaves, so that laws of different leaves have no density in common.
-
-    The derivative of `log_prob` is no score, and the mean of `f(x)` times it is not the gradient. Only an estimator that
-    requires a distribution of this kind runs on one.
-    """
-
-
 class AbstractFixedSupport(AbstractDistribution):
     """The support does not depend on the leaves, and a derivative in them passes under the integral.
 
     So the score has mean zero, and `d/d theta E[f(x)] = E[f(x) d/d theta log p(x)]`: what all who multiply by a score
-    rely on. Where the support moves, as that of a uniform variable does, `f` at its edges is missing from this.
+    rely on. Where the support moves, as that of a uniform variable or of a point mass does, `f` at its edges is missing
+    from this.
     """
 
 

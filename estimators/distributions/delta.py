@@ -8,10 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .base import AbstractSingular, Event, PRNGKey, Scalar, as_floating
+from .base import AbstractDistribution, Event, PRNGKey, Scalar, as_floating
 
 
-class Delta(AbstractSingular):
+class Delta(AbstractDistribution):
     """The event `loc`, with certainty, any shape.
 
     Every real array is the event of some `loc`, so an objective of it has values everywhere; whether it has derivatives
