@@ -4,10 +4,13 @@ All that is kept of the replicates are sums and the largest squared distances, a
 processes and rounds. A cell is run in rounds, each twice as long as all before it, until somebody has seen enough.
 """
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -18,6 +21,8 @@ from . import harness, processes
 from .moments import Moments, Spread, tail_length
 from .problems import AbstractProblem, Truth
 from .schedule import PILOT, calls
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,15 +57,18 @@ class Cell:
 
     def centred(self, pilot: int) -> "Cell":
         """This cell, centred on the mean of its first replicates: that of process 0, since others may round otherwise."""
-        pilot = min(pilot, self.program.capacity)
+        devices = min(len(self.program.work.devices), pilot)
+        pilot = min(pilot, devices * self.program.capacity)
+        edges = [pilot * device // devices for device in range(devices + 1)]
         with processes.together():
-            (first,) = self.run([(0, pilot)])
-        self.centre = processes.of_the_first(first.powers[0] / pilot).astype(self.program.work.dtype)
+            shares = self.start(list(itertools.pairwise(edges)))()
+        total = sum(share.powers[0] for share in shares)
+        self.centre = processes.of_the_first(total / pilot).astype(self.program.work.dtype)
         return self
 
-    def run(self, spans: list[tuple[int, int]]) -> list[harness.Replicates]:
-        """One call of the program."""
-        return list(harness.run(self.program, self.arrays, self.key, self.centre, self.truth, spans))
+    def start(self, spans: list[tuple[int, int]]) -> Callable[[], list[harness.Replicates]]:
+        """One call of the program, to be waited for by calling what is returned."""
+        return harness.start(self.program, self.arrays, self.key, self.centre, self.truth, spans)
 
     def nothing(self, longest: int) -> Totals:
         """Of no replicates, with room for the tail of the longest run that may become of it."""
@@ -85,7 +93,7 @@ def accumulate(
     progress: Callable[[int], None] = lambda done: None,
     enough: Callable[[Totals], bool] = lambda totals: False,
 ) -> tuple[Totals, float]:
-    """The totals of the replicates from 0 on, and the seconds that the program ran for them, on the slowest process.
+    """The totals of the replicates from 0 on, and the seconds that it took to run them, on the slowest process.
 
     `rounds` are the numbers of replicates after which `enough` is asked, each twice the one before; the last ends the
     run whatever it says.
@@ -104,18 +112,34 @@ def accumulate(
 
 
 def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[int], None]) -> tuple[Totals, float]:
-    """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process."""
-    fresh, seconds, work = cell.nothing(longest), 0.0, cell.program.work
+    """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process.
+
+    While the replicates of one call are added up on the host, the devices are at the next.
+    """
+    fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
     share = len(work.devices), processes.index(), processes.count()
     with processes.together():
-        for call in calls(begin, end, cell.program.capacity, *share):
-            started = time.perf_counter()
-            results = cell.run([span for _, span in call])
-            seconds += time.perf_counter() - started
-            for (block, (first, last)), result in zip(call, results, strict=True):
+        planned = calls(begin, end, cell.program.capacity, *share)
+        for call, finish in one_ahead((call, cell.start([span for _, span in call])) for call in planned):
+            for (block, (first, last)), result in zip(call, finish(), strict=True):
                 cell.add(fresh, block, last - first, result)
             progress(min(begin + fresh.moments.count * processes.count(), end))
+    seconds = time.perf_counter() - started
     return merged(fresh), float(processes.gathered(np.array([seconds])).max())
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each handed out when the one after it has been made.
+
+    >>> list(one_ahead("abc"))
+    ['a', 'b', 'c']
+    """
+    waiting = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == 2:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def merged(totals: Totals) -> Totals:

@@ -14,7 +14,8 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import equinox as eqx
@@ -213,7 +214,7 @@ def compiled(
     def build() -> Program:
         started = time.perf_counter()
         work = work_of(estimator, state, problem, devices, chunk)
-        with jax.enable_x64(True), watch_cache() as found:
+        with jax.enable_x64(True), watch_cache() as found, _memory(work.chunk):
             function, arguments = traceable(arrays, static, key, work)
             executable = function.lower(*arguments).compile(compiler_options=compiler_options(devices))
         return Program(executable, work, None if found else time.perf_counter() - started)
@@ -336,8 +337,11 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
         indices = start[0] + i * chunk + jnp.arange(chunk)
         flat = jax.vmap(remaining)(indices.astype(jnp.uint32))
         deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
-        scalars = _row_sums(work.sizes, deviations * deviations, flat * flat, flat * truth[None]).astype(jnp.float32)
-        return powers + _power_sums(deviations, work), jax.lax.dynamic_update_slice(rows, scalars, (i * chunk, 0, 0))
+        # Fenced, so that no sum forms them again.
+        deviations, squares = jax.lax.optimization_barrier((deviations, deviations * deviations))
+        scalars = _row_sums(deviations, flat, truth, work.sizes).astype(jnp.float32)
+        sums = _power_sums(deviations, squares, work)
+        return powers + sums, jax.lax.dynamic_update_slice(rows, scalars, (i * chunk, 0, 0))
 
     def trip(i, sums):
         powers, rows = sums
@@ -352,30 +356,51 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     return powers[None], rows[None]
 
 
-def _power_sums(deviations: Array, work: Work) -> Array:
+def _power_sums(deviations: Array, squares: Array, work: Work) -> Array:
     """Sums over groups of replicates of the first powers of `[chunk, coordinates]`: `[order, groups, coordinates]`."""
-    powers = [deviations]
-    for _ in range(work.order - 1):
-        powers.append(powers[-1] * deviations)
+    powers = (deviations, squares, squares * deviations, squares * squares)[: work.order]
     # One reduction for each: XLA vectorises a plain sum on CPU, and not one of several operands.
     return jnp.stack([jnp.sum(power.reshape(work.groups, -1, work.size), axis=1) for power in powers])
 
 
-def _row_sums(sizes: tuple[int, ...], *terms: Array) -> Array:
-    """Sums over the coordinates of each leaf of terms `[chunk, coordinates]`: `[chunk, leaves, terms]`."""
-    ends = np.cumsum(sizes)
-    leaves = [[jnp.sum(t[:, end - size : end], axis=1) for t in terms] for size, end in zip(sizes, ends, strict=True)]
-    return jnp.stack([jnp.stack(leaf, axis=-1) for leaf in leaves], axis=1)
+def _row_sums(deviations: Array, flat: Array, truth: Array, sizes: tuple[int, ...]) -> Array:
+    """The scalars of each replicate `[chunk, coordinates]`, over the coordinates of each leaf: `[chunk, leaves, 3]`."""
+
+    def scalars(deviations, flat, truth):
+        inner = jnp.dot(flat, truth, precision=jax.lax.Precision.HIGHEST)
+        return jnp.stack([jnp.sum(deviations * deviations, axis=1), jnp.sum(flat * flat, axis=1), inner], axis=-1)
+
+    ends = np.cumsum(sizes)[:-1]
+    leaves = zip(*(jnp.split(term, ends, axis=-1) for term in (deviations, flat, truth)), strict=True)
+    return jnp.stack([scalars(*leaf) for leaf in leaves], axis=1)
 
 
-def run(
+def start(
     program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, spans: list[tuple[int, int]]
-):
-    """Run one span of replicate indices on each device, each at most `program.capacity` long; yields its
-    `Replicates`."""
+) -> Callable[[], list[Replicates]]:
+    """Start one span of replicate indices on each device, each at most `program.capacity` long; what is returned waits
+    for their `Replicates`. Both raise `MemoryError` where the chunks of the program do not fit."""
     padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
-    start, stop = np.array(padded, np.int64).T
-    with jax.enable_x64(True):
-        powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
-    for device, (first, last) in enumerate(spans):
-        yield Replicates(powers[device], scalars[device, : last - first])
+    first, stop = np.array(padded, np.int64).T
+    with jax.enable_x64(True), _memory(program.work.chunk):
+        sums = program.executable(arrays, key, centre, truth, first, stop)
+
+    def finish() -> list[Replicates]:
+        with _memory(program.work.chunk):
+            powers, scalars = jax.device_get(sums)
+        return [
+            Replicates(powers[device], scalars[device, : last - first]) for device, (first, last) in enumerate(spans)
+        ]
+
+    return finish
+
+
+@contextmanager
+def _memory(chunk: int) -> Iterator[None]:
+    """Tell memory that ran out from all that may go wrong in XLA."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(f"{chunk} replicates together do not fit into the memory of the device; use one with more, or a smaller problem.") from error

@@ -121,9 +121,11 @@ def measure(
     0.01 for 1 %), the cell is run until every part of the gradient has reached it, as `benchmarks.precision` defines, and
     `replicates` is the budget (1 048 576 unless given, else 10 000 replicates are run). A stateful estimator first adapts
     for `warm_up_steps`, on a stream of its own, and is then frozen. `truth` defaults to the problem's own, computed here.
+    `chunk` replicates are computed together, as many as seem best unless it is given, and half as many as long as memory
+    runs out.
     `progress` is called with the number of replicates done. In a run of several processes all call this alike, and all
     return the same. Raises `Incompatible` if the estimator cannot run on the problem, and `ValueError` for fewer than two
-    replicates, a precision that makes no sense, or a batch-dependent key.
+    replicates, a precision that makes no sense, or a batch-dependent key; `MemoryError` if not even one replicate fits.
     """
     precision = Precision.share(precision) if isinstance(precision, float | int) else precision
     if replicates is None:
@@ -137,7 +139,6 @@ def measure(
     key = fenced(key)
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
     state = harness.warm_up(estimator, problem, key, warm_up_steps)
-    program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
     measurement = functools.partial(
         Measurement,
         estimator=estimator,
@@ -147,19 +148,35 @@ def measure(
         precision=precision,
         evaluations=evaluations(estimator, *problem.example()),
         warm_up_steps=0 if state is None else warm_up_steps,
-        compile_seconds=program.compile_seconds,
-        work=program.work,
         processes=processes.count(),
     )
 
-    def enough(totals: Totals) -> bool:
-        return measurement(moments=totals.moments, spreads=totals.spreads, run_seconds=0.0).is_precise
+    def attempt(chunk: int | None) -> Measurement:
+        with processes.together():
+            program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
+        facts = dict(compile_seconds=program.compile_seconds, work=program.work)
 
-    # Replicates that do not read their keys are all equal, and one need be run.
-    counts = [1] if program.work.deterministic else rounds(replicates, precision)
-    totals, seconds = accumulate(program, estimator, state, problem, key, counts, truth, progress, enough)
-    count = totals.moments.count
-    return measurement(moments=totals.moments, spreads=totals.spreads, run_seconds=seconds / count)
+        def enough(totals: Totals) -> bool:
+            return measurement(**facts, moments=totals.moments, spreads=totals.spreads, run_seconds=0.0).is_precise
+
+        # Replicates that do not read their keys are all equal, and one need be run.
+        counts = [1] if program.work.deterministic else rounds(replicates, precision)
+        totals, seconds = accumulate(program, estimator, state, problem, key, counts, truth, progress, enough)
+        return measurement(
+            **facts,
+            moments=totals.moments,
+            spreads=totals.spreads,
+            run_seconds=seconds / totals.moments.count,
+        )
+
+    devices = tuple(devices or jax.local_devices())
+    while True:
+        try:
+            return attempt(chunk)
+        except MemoryError:
+            chunk = (chunk or harness.work_of(estimator, state, problem, devices).chunk) // 2
+            if chunk == 0:
+                raise
 
 
 def prepare(estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array) -> None:

@@ -163,17 +163,21 @@ def of_the_first(vector: np.ndarray) -> np.ndarray:
 @contextmanager
 def together() -> Iterator[None]:
     """What is done inside, all have done, or none goes on: a process that fails here takes the others with it instead of
-    leaving them to wait for its sums."""
+    leaving them to wait for its sums. Where all that happened is that memory ran out somewhere, all raise
+    `MemoryError`, and may try with less."""
     failure = None
     try:
         yield
     except Exception as error:
         failure = error
-    failed = gathered(np.array([float(failure is not None)]))[:, 0] > 0
-    if failure is not None:
+    grave = 0 if failure is None else 1 if isinstance(failure, MemoryError) else 2
+    graves = gathered(np.array([float(grave)]))[:, 0]
+    if failure is not None and grave == graves.max():
         raise failure
-    if failed.any():
-        raise RuntimeError(f"Process {int(failed.argmax())} of {count()} failed.")
+    if graves.any():
+        worst = int(graves.argmax())
+        text = f"Process {worst} of {count()} failed."
+        raise (MemoryError if graves[worst] == 1 else RuntimeError)(text) from failure
 
 
 def on_the_first(action: Callable, elsewhere=None):

@@ -115,6 +115,32 @@ def test_a_grid_costs_one_compile(key):
     assert len(harness._PROGRAMS) == 1
 
 
+@pytest.mark.parametrize("room", [100, 0])
+def test_chunks_are_halved_while_memory_runs_out(problem, key, monkeypatch, room):
+    """A device whose memory holds so many replicates: the numbers are those of chunks that fit, and with room for none a sentence
+    says so."""
+    start, tried = harness.start, []
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+
+    def small(program, *arguments):
+        tried.append(program.work.chunk)
+        return start(program._replace(executable=full) if program.work.chunk > room else program, *arguments)
+
+    expected = measure(LeaveOneOut(num_samples=2), problem, key, replicates=500)
+    monkeypatch.setattr(harness, "start", small)
+    if room == 0:
+        with pytest.raises(MemoryError, match="1 replicates together do not fit"):
+            measure(LeaveOneOut(num_samples=2), problem, key, replicates=500, chunk=4)
+        assert tried == [4, 2, 1]
+        return
+    measured = measure(LeaveOneOut(num_samples=2), problem, key, replicates=500)
+    assert tried[0] > room >= measured.work.chunk > room / 2 and measured.work.chunk == tried[-1]
+    np.testing.assert_allclose(measured.moments.mean, expected.moments.mean, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(measured.moments.variance, expected.moments.variance, rtol=1e-6)
+
+
 def test_an_exact_gradient_is_run_once(problem, key):
     """Replicates that do not read their key are equal; the others are told apart."""
     m = measure(Enumeration(), problem, key, replicates=10**9)

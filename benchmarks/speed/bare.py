@@ -142,7 +142,7 @@ def categories_score(chunk: int) -> Gradients:
 
 
 def autoencoder(antithetic: bool) -> Callable[[int], Gradients]:
-    """T4, one replicate at a time."""
+    """T4, one replicate at a time: the gradient of the logits, and that of weights and bias from it."""
 
     def gradients(key, arrays):
         images, centred, weight, bias, decoder_weight, decoder_bias = arrays
@@ -160,6 +160,7 @@ def autoencoder(antithetic: bool) -> Callable[[int], Gradients]:
         else:
             first, second = (uniforms(key, (2, *logits.shape)) < p[None]).astype(jnp.float32)
             slope = (f(first) - f(second))[:, None] / 2 * (first - second)
-        return ((slope / len(images)).T @ centred).reshape(1, -1)
+        slope = slope / len(images)
+        return jnp.concatenate([slope.ravel(), (slope.T @ centred).ravel(), jnp.sum(slope, axis=0)])[None]
 
     return lambda chunk: gradients

@@ -65,9 +65,8 @@ def whole(task: Task, program: harness.Program, trips: int = TRIPS) -> Callable[
     """The harness's program on a span of so many trips for each device."""
     arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
     zeros, spans = np.zeros(program.work.size, np.float32), [(0, program.work.chunk * trips)]
-    return lambda seed: list(
-        harness.run(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, spans * len(program.work.devices))
-    )
+    spans *= len(program.work.devices)
+    return lambda seed: harness.start(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, spans)()
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def autoencoders() -> list[Task]:
             bare.autoencoder(antithetic),
             arrays,
             1,
-            4_096,
+            8_192,
             128,
             (1, 8, 32),
         )
