@@ -403,4 +403,6 @@ def _memory(chunk: int) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise MemoryError(f"{chunk} replicates together do not fit into the memory of the device; use one with more, or a smaller problem.") from error
+        raise MemoryError(
+            f"{chunk} replicates together do not fit into the memory of the device; use one with more, or a smaller problem."
+        ) from error

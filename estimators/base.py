@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .distributions.base import AbstractDistribution, AbstractEnumerable, AbstractFixedSupport, PRNGKey, Scalar
+from .distributions.base import AbstractDistribution, AbstractFixedSupport, PRNGKey, Scalar
+from .distributions.discrete import AbstractEnumerable
 from .objectives import AbstractFunctional, AbstractObjective, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)

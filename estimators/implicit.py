@@ -60,7 +60,9 @@ class OptimalTransport(AbstractStatelessEstimator):
 
     Unbiased. Needs a transportable distribution and a differentiable `f`; one evaluation of `f` with its derivative. On
     the line there is one such velocity: for Gamma it is that of `implicit`, and for Beta the mean of that of `implicit`
-    given `x`, so that the variance is never larger. For Dirichlet it is the field of the paper, again the mean of
+    given `x`, so that the variance is never larger. For a normal law with a full covariance it is the field of least
+    kinetic energy, linear and symmetric, where that of `pathwise` is triangular. For Dirichlet it is the field of the
+    paper, again the mean of
     `implicit`'s, which is the optimal one for two values; for more it solves the transport equation but is no gradient
     of a potential, as a field of least kinetic energy would have to be.
 

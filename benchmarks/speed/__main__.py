@@ -1,6 +1,6 @@
 """`python -m benchmarks.speed [--out FOLDER] [PART ...]`: measure, each part in a process of its own, and write the page.
 
-A part that is not measured now is taken from the folder, so that one may be measured again by itself. Needs some fifteen minutes on two
+A part that is not measured now is taken from the folder, so that one may be measured again by itself. Needs some twenty minutes on two
 quiet cores.
 """
 
@@ -14,7 +14,7 @@ from ..environment import machine
 from ..store import write_aside
 from .page import render
 
-PARTS = ("throughput", "growth", "compiling", "shares", "scaling")
+PARTS = ("throughput", "growth", "compiling", "shares", "scaling", "processes")
 
 
 def main() -> int:

@@ -128,13 +128,17 @@ def scaling(content: dict) -> str:
         "T1, a million replicates for each device; forced devices share the cores of this machine. The last column is a call of one "
         "chunk on each device: dispatch, and the way back."
     )
+    merge = first["seconds_of_a_merge"]
     closing = (
         f"\n\n**At a thousand devices.** A call computes {first['replicates_of_a_call_and_device']:,} replicates on a device in "
-        f"{seconds:.3f} s at the rate of one device here, and hands {kilobytes:.0f} kB to its host. Devices exchange nothing while they "
-        f"compute. A thousand devices on one host would hand it {many:.1f} GB a second, more than a thread can merge: so devices belong to "
-        "processes, each merges its own, and only the sums (independent of the number of replicates) cross the network, once a cell. What "
-        "remains serial is the merge of those sums, a vector for each process, and the compilation, which every process makes or "
-        "finds in a shared cache."
+        f"{seconds:.3f} s at the rate of one device here, and hands {kilobytes:.0f} kB to its host, which adds them to its sums in "
+        f"{1e3 * merge:.1f} ms while the device is at the next call. Devices exchange nothing while they compute. So the thread of one "
+        f"process keeps up with {seconds / merge:.0f} devices of this speed, and a thousand on one host ({many:.1f} GB a second) would "
+        "wait for it: they belong to processes, as launchers start them, each of which merges its own, and only the sums "
+        f"({first['bytes_of_the_sums'] / 1024:.0f} kB here, whatever the number of replicates) cross the network, once a cell. With eight "
+        "devices to a process, a thousand devices are 125 such messages for process 0 to add up. What remains serial is that sum, and "
+        "the compilation, which every process makes or finds in a shared cache; a cell has to run for longer than these before more "
+        "devices make it faster."
     )
     columns = ("devices", "replicates /s", "of one device", "µs of a small call")
     return _table("Devices", text, columns, rows) + closing
@@ -143,6 +147,17 @@ def scaling(content: dict) -> str:
 def processes(content: dict) -> str:
     """Scaling over processes."""
     first = content["rows"][0]
-    rows = [(str(r["processes"]), f"{r['rate']:,.0f}", f"{r['rate'] / first['rate']:.2f}") for r in content["rows"]]
-    caption = "T1 over processes of one device each that talk on loopback; start-up is not in it."
-    return _table("Processes", caption, ("processes", "replicates /s", "of one process"), rows)
+    rows = [
+        (
+            str(row["processes"]),
+            *(text for way in ("weak", "strong") for text in (f"{row[way]:,.0f}", f"{row[way] / first[way]:.2f}")),
+        )
+        for row in content["rows"]
+    ]
+    caption = (
+        f"T1 in processes of one device each that share a cell and talk on loopback, on {content['cores']} cores: with "
+        f"{content['replicates']:,} replicates for each process (weak) and for all together (strong). Start-up, compilation and the one "
+        "exchange of sums at the end are not in it."
+    )
+    columns = ("processes", "weak /s", "of one process", "strong /s", "of one process")
+    return _table("Processes", caption, columns, rows)

@@ -32,6 +32,7 @@ def one() -> dict:
     task = bits()._replace(replicates=PER_DEVICE * devices)
     rates = take_turns({"suite": (suite(task), task.replicates)}, rounds=3)
     program = harness.compiled(task.estimator, None, task.problem, fenced(jax.random.key(0)))
+    merge, sums = merging(task, program)
     empty = take_turns({"call": (whole(task, program, trips=1), 1)}, rounds=9)["call"]
     sizes = program.work.order * program.work.size * 8 + program.capacity * len(program.work.sizes) * 3 * 4
     return {
@@ -39,8 +40,29 @@ def one() -> dict:
         "rate": rates["suite"]["rate"],
         "seconds_of_a_small_call": 1 / empty["rate"],
         "bytes_of_a_call_and_device": sizes,
+        "seconds_of_a_merge": merge,
+        "bytes_of_the_sums": sums,
         "replicates_of_a_call_and_device": program.capacity,
     }
+
+
+def merging(task, program) -> tuple[float, int]:
+    """Seconds in which the host adds the replicates of one call and device to its sums, and the bytes of these."""
+    import equinox as eqx
+    import jax
+
+    from ..accumulation import Cell
+    from ..random import fenced
+    from .clock import take_turns
+
+    arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
+    cell = Cell(program, arrays, task.problem, fenced(jax.random.key(0)), task.problem.truth())
+    capacity = program.capacity
+    result, totals = cell.start([(0, capacity)])()[0], cell.nothing(capacity)
+    rate = take_turns({"merge": (lambda seed: cell.add(totals, 0, capacity, result), 1)}, rounds=19)["merge"]["rate"]
+    moments, spreads = totals.moments, totals.spreads.values()
+    kept = [moments.counts, moments.first, moments.higher, *(part.squares for part in spreads)]
+    return 1 / rate, sum(array.nbytes for array in kept)
 
 
 def main() -> None:

@@ -1,28 +1,10 @@
-"""Distributions: one family a file, the capabilities they may have in `base`."""
+"""Distributions: one family a file, the capabilities they may have in `base`, `discrete` and `continuous`."""
 
 from .base import (
-    AbstractAcceptanceRejection as AbstractAcceptanceRejection,
-    AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractDistribution as AbstractDistribution,
-    AbstractEnumerable as AbstractEnumerable,
-    AbstractFactorized as AbstractFactorized,
     AbstractFixedSupport as AbstractFixedSupport,
-    AbstractImplicitlyReparameterizable as AbstractImplicitlyReparameterizable,
-    AbstractIntegrable as AbstractIntegrable,
-    AbstractInvertible as AbstractInvertible,
-    AbstractLatentDensity as AbstractLatentDensity,
-    AbstractLogitParameterized as AbstractLogitParameterized,
-    AbstractMixture as AbstractMixture,
-    AbstractOrdered as AbstractOrdered,
-    AbstractOverdispersible as AbstractOverdispersible,
-    AbstractRelaxable as AbstractRelaxable,
-    AbstractReparameterizable as AbstractReparameterizable,
-    AbstractSequential as AbstractSequential,
-    AbstractStandardizable as AbstractStandardizable,
     AbstractStratifiable as AbstractStratifiable,
-    AbstractSummable as AbstractSummable,
     AbstractTransformable as AbstractTransformable,
-    AbstractTransportable as AbstractTransportable,
     AbstractUncorrelated as AbstractUncorrelated,
     AbstractWeaklyDifferentiable as AbstractWeaklyDifferentiable,
 )
@@ -30,8 +12,30 @@ from .bernoulli import Bernoulli as Bernoulli
 from .beta import Beta as Beta
 from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
+from .continuous import (
+    AbstractAcceptanceRejection as AbstractAcceptanceRejection,
+    AbstractImplicitlyReparameterizable as AbstractImplicitlyReparameterizable,
+    AbstractIntegrable as AbstractIntegrable,
+    AbstractInvertible as AbstractInvertible,
+    AbstractMixture as AbstractMixture,
+    AbstractOverdispersible as AbstractOverdispersible,
+    AbstractReparameterizable as AbstractReparameterizable,
+    AbstractStandardizable as AbstractStandardizable,
+    AbstractTransportable as AbstractTransportable,
+)
 from .delta import Delta as Delta
 from .dirichlet import Dirichlet as Dirichlet
+from .discrete import (
+    AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
+    AbstractEnumerable as AbstractEnumerable,
+    AbstractFactorized as AbstractFactorized,
+    AbstractLatentDensity as AbstractLatentDensity,
+    AbstractLogitParameterized as AbstractLogitParameterized,
+    AbstractOrdered as AbstractOrdered,
+    AbstractRelaxable as AbstractRelaxable,
+    AbstractSequential as AbstractSequential,
+    AbstractSummable as AbstractSummable,
+)
 from .exponential import Exponential as Exponential
 from .extreme_value import Gumbel as Gumbel, Weibull as Weibull
 from .gamma import Gamma as Gamma

@@ -11,22 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .base import (
+from .base import AbstractStratifiable, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .coordinates import replaced
+from .discrete import (
     AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
-    AbstractStratifiable,
-    AbstractWeaklyDifferentiable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
 )
-from .coordinates import replaced
 
 
 class Bernoulli(

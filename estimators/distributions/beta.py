@@ -10,18 +10,9 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, polygamma
 from jaxtyping import Array, Float
 
-from .base import (
-    AbstractFixedSupport,
-    AbstractImplicitlyReparameterizable,
-    AbstractStandardizable,
-    AbstractTransportable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
 from .beta_transport import transported
+from .continuous import AbstractImplicitlyReparameterizable, AbstractStandardizable, AbstractTransportable
 from .log_gamma import log_gamma, moving
 
 

@@ -18,18 +18,10 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from .base import (
-    AbstractEnumerable,
-    AbstractInvertible,
-    AbstractOrdered,
-    AbstractWeaklyDifferentiable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractInvertible
 from .coordinates import replaced
+from .discrete import AbstractEnumerable, AbstractOrdered
 
 
 class Binomial(AbstractEnumerable, AbstractInvertible, AbstractOrdered, AbstractWeaklyDifferentiable):

@@ -14,22 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .base import (
+from .base import AbstractStratifiable, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .coordinates import replaced
+from .discrete import (
     AbstractAdditivelyPerturbed,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
-    AbstractStratifiable,
-    AbstractWeaklyDifferentiable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
 )
-from .coordinates import replaced
 
 
 class Categorical(

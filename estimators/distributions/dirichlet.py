@@ -13,18 +13,9 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from .base import (
-    AbstractAcceptanceRejection,
-    AbstractFixedSupport,
-    AbstractImplicitlyReparameterizable,
-    AbstractTransportable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
 from .beta_transport import transported
+from .continuous import AbstractAcceptanceRejection, AbstractImplicitlyReparameterizable, AbstractTransportable
 from .log_gamma import accepted, accepted_log_density, from_accepted, log_gamma, moving
 
 

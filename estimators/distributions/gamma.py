@@ -16,18 +16,12 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, polygamma
 from jaxtyping import Array, Float
 
-from .base import (
+from .base import AbstractFixedSupport, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import (
     AbstractAcceptanceRejection,
-    AbstractFixedSupport,
     AbstractImplicitlyReparameterizable,
     AbstractStandardizable,
     AbstractTransportable,
-    AbstractWeaklyDifferentiable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
 )
 from .coordinates import replaced
 from .log_gamma import accepted, accepted_log_density, from_accepted, log_density, log_gamma, moving

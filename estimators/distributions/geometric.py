@@ -14,19 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .base import (
-    NEGLIGIBLE,
-    AbstractInvertible,
-    AbstractOrdered,
-    AbstractSummable,
-    AbstractWeaklyDifferentiable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import NEGLIGIBLE, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractInvertible
 from .coordinates import grid, replaced
+from .discrete import AbstractOrdered, AbstractSummable
 
 
 class Geometric(AbstractInvertible, AbstractOrdered, AbstractSummable, AbstractWeaklyDifferentiable):

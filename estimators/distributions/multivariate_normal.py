@@ -2,21 +2,44 @@
 
 `x = loc + L e`, with `e` standard normal and `L` lower triangular with a positive diagonal: the covariance is `L L^T`, and
 every positive definite matrix is that of one `L`.
+
+A velocity `S (x - loc)` with `S` symmetric carries the covariance `C` to `C + dC` if `S C + C S = dC`, and being the
+gradient of a potential it does so with the least kinetic energy. In the eigenvectors of `C` the solution is that of `dC`
+with each entry over the sum of two eigenvalues.
 """
 
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from .base import AbstractFixedSupport, AbstractIntegrable, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractIntegrable, AbstractTransportable
 from .normal import Normal
 
 
-class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport):
+@jax.custom_jvp
+def carried(x: Float[Array, "d"], loc: Float[Array, "d"], factor: Float[Array, "d d"]) -> Float[Array, "d"]:
+    """The point `x`, which moves with `loc` and `factor` at the velocity of least kinetic energy."""
+    del loc, factor
+    return x
+
+
+@carried.defjvp
+def _(primals, tangents):
+    x, loc, factor = primals
+    x_dot, loc_dot, factor_dot = tangents
+    values, vectors = jnp.linalg.eigh(factor @ factor.T)
+    half = vectors.T @ factor_dot @ (factor.T @ vectors)
+    symmetric = (half + half.T) / (values[:, None] + values[None])
+    return x, x_dot + loc_dot + vectors @ (symmetric @ (vectors.T @ (x - loc)))
+
+
+class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport, AbstractTransportable):
     """An event of one axis, normal with mean `loc` and the lower triangular Cholesky factor that `triangle` says.
 
     `triangle` has the entries of the factor row by row, `D (D + 1) / 2` of them, with the logarithms of those on the
@@ -84,6 +107,9 @@ class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport):
 
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.factor @ noise
+
+    def transport(self, x: Event) -> Event:
+        return carried(x, self.loc, self.factor)
 
     def nodes(self, resolution: int) -> tuple[Float[Array, "nodes d"], Float[Array, "nodes"]]:
         return self.standard.nodes(resolution)

@@ -16,8 +16,6 @@ from jaxtyping import Array, Float
 
 from ..elementary import erfinv
 from .base import (
-    AbstractIntegrable,
-    AbstractOverdispersible,
     AbstractStratifiable,
     AbstractUncorrelated,
     AbstractWeaklyDifferentiable,
@@ -27,6 +25,7 @@ from .base import (
     Scalar,
     as_floating,
 )
+from .continuous import AbstractIntegrable, AbstractOverdispersible
 from .coordinates import product_rule, replaced
 
 # The trapezoidal rule on [-9, 9] leaves out less than 1e-18 of the standard normal law.

@@ -19,16 +19,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from .base import (
-    AbstractFixedSupport,
-    AbstractImplicitlyReparameterizable,
-    AbstractMixture,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractImplicitlyReparameterizable, AbstractMixture
 
 
 class NormalMixture(AbstractFixedSupport, AbstractImplicitlyReparameterizable, AbstractMixture):

@@ -16,16 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .base import (
-    AbstractEnumerable,
-    AbstractSequential,
-    AbstractTransformable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import AbstractTransformable, Event, Noise, PRNGKey, Scalar, as_floating
+from .discrete import AbstractEnumerable, AbstractSequential
 
 
 def _nested(value) -> tuple | float:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .base import NEGLIGIBLE, AbstractIntegrable, AbstractInvertible, Event, Noise
+from .base import NEGLIGIBLE, Event, Noise
+from .continuous import AbstractIntegrable, AbstractInvertible
 from .coordinates import product_rule
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from .base import AbstractFixedSupport, AbstractImplicitlyReparameterizable, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractImplicitlyReparameterizable
 from .log_gamma import log_gamma, moving
 
 

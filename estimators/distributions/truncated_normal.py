@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int
 
-from .base import AbstractFixedSupport, AbstractInvertible, AbstractReparameterizable, Event, Noise, Scalar, as_floating
+from .base import AbstractFixedSupport, Event, Noise, Scalar, as_floating
+from .continuous import AbstractInvertible, AbstractReparameterizable
 
 # Newton's method from the left of a concave increasing function converges from anywhere; so many steps do for float64.
 STEPS = 6

@@ -20,16 +20,8 @@ import numpy as np
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Bool, Float
 
-from .base import (
-    NEGLIGIBLE,
-    AbstractFixedSupport,
-    AbstractImplicitlyReparameterizable,
-    Event,
-    Noise,
-    PRNGKey,
-    Scalar,
-    as_floating,
-)
+from .base import NEGLIGIBLE, AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractImplicitlyReparameterizable
 
 # From here on the series of `1 - A` in `1 / k` has an error below 1e-11.
 LARGE = 100.0

@@ -21,6 +21,7 @@ from estimators import (
     Dirichlet,
     Gamma,
     ImplicitReparameterization,
+    MultivariateNormal,
     NormalMixture,
     OptimalTransport,
     Poisson,
@@ -37,6 +38,7 @@ BETA = Beta(np.log([0.9]), np.log([1.8]))
 DIRICHLET = Dirichlet(np.log([1.2, 2.0, 3.1]))
 STUDENT_T = StudentT(np.log([6.0]), np.array([0.4]), np.array([-0.3]))
 VON_MISES = VonMises(np.array([0.7]), np.log([2.2]))
+NORMAL = MultivariateNormal([0.3, -0.2], [-0.3, 0.6, 0.2])
 MIXTURE = NormalMixture(
     np.array([0.4, -0.3]), np.array([[-0.8, 0.3], [0.7, -0.4]]), np.array([[-0.2, 0.1], [0.2, -0.4]])
 )
@@ -127,6 +129,38 @@ def test_in_three_values_the_field_is_no_gradient():
     slope = (velocity(x + h * first) - velocity(x - h * first)) @ second / (2 * h)
     circulation = slope - (velocity(x + h * second) - velocity(x - h * second)) @ first / (2 * h)
     assert abs(circulation) > 0.1 * np.linalg.norm(velocity(x))
+
+
+def test_multivariate_normal():
+    x, weights = product(line(-9, 9, 0.2), line(-9, 9, 0.2))
+    probabilities = weights * np.exp(np.asarray(jax.vmap(NORMAL.log_prob)(x)))
+    exact = exact_gradient(NORMAL, x, weights, tangled)
+    assert_same(mean_of(probabilities, estimates(TRANSPORT, NORMAL, x, tangled)), exact)
+
+
+def test_for_the_normal_law_the_field_is_a_gradient_and_of_least_energy():
+    """Along each entry of the factor, against the triangular field of reparameterization, which solves the same equation."""
+
+    def pathwise(d, x):
+        return d.reparameterize(jnp.linalg.solve(NORMAL.factor, x - NORMAL.loc))
+
+    def velocities(move):
+        """Along each entry, at a point: the derivative of its event there."""
+        return jax.jit(
+            lambda x: jax.jacfwd(lambda t: move(eqx.tree_at(lambda d: d.triangle, NORMAL, t), x))(NORMAL.triangle).T
+        )
+
+    optimal, triangular = velocities(MultivariateNormal.transport), velocities(pathwise)
+    noise, probabilities = product(normal_rule(0.4), normal_rule(0.4))
+    x = jax.vmap(NORMAL.reparameterize)(noise)
+    energies = [probabilities @ np.sum(np.asarray(jax.vmap(field)(x)) ** 2, axis=-1) for field in (optimal, triangular)]
+    slopes = [np.asarray(jax.jacfwd(field)(x[7])) for field in (optimal, triangular)]
+    np.testing.assert_allclose(slopes[0], np.swapaxes(slopes[0], 1, 2), rtol=1e-12, atol=1e-12)
+    assert np.all(np.abs(slopes[1] - np.swapaxes(slopes[1], 1, 2)).max(axis=(1, 2)) > 0.1)
+    assert np.all(energies[0] < 0.95 * energies[1])
+    # Orthogonal to every field that carries nothing: so what is saved is the energy of the difference.
+    difference = probabilities @ np.sum(np.asarray(jax.vmap(lambda x: optimal(x) - triangular(x))(x)) ** 2, axis=-1)
+    np.testing.assert_allclose(energies[1] - energies[0], difference, rtol=1e-9)
 
 
 def test_beta_is_dirichlet_with_two_values():
