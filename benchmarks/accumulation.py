@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,14 +62,14 @@ class Cell:
         pilot = min(pilot, devices * self.program.capacity)
         edges = [pilot * device // devices for device in range(devices + 1)]
         with processes.together():
-            shares = self.start(list(itertools.pairwise(edges)))()
+            shares = self.run(list(itertools.pairwise(edges)))
         total = sum(share.powers[0] for share in shares)
         self.centre = processes.of_the_first(total / pilot).astype(self.program.work.dtype)
         return self
 
-    def start(self, spans: list[tuple[int, int]]) -> Callable[[], list[harness.Replicates]]:
-        """One call of the program, to be waited for by calling what is returned."""
-        return harness.start(self.program, self.arrays, self.key, self.centre, self.truth, spans)
+    def run(self, spans: list[tuple[int, int]]) -> list[harness.Replicates]:
+        """One call of the program."""
+        return harness.run(self.program, self.arrays, self.key, self.centre, self.truth, spans)
 
     def nothing(self, longest: int) -> Totals:
         """Of no replicates, with room for the tail of the longest run that may become of it."""
@@ -118,10 +119,12 @@ def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[i
     """
     fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
     share = len(work.devices), processes.index(), processes.count()
-    with processes.together():
+    with processes.together(), ThreadPoolExecutor(max_workers=1) as devices:
         planned = calls(begin, end, cell.program.capacity, *share)
-        for call, finish in one_ahead((call, cell.start([span for _, span in call])) for call in planned):
-            for (block, (first, last)), result in zip(call, finish(), strict=True):
+        for call, running in one_ahead(
+            (call, devices.submit(cell.run, [span for _, span in call])) for call in planned
+        ):
+            for (block, (first, last)), result in zip(call, running.result(), strict=True):
                 cell.add(fresh, block, last - first, result)
             progress(min(begin + fresh.moments.count * processes.count(), end))
     seconds = time.perf_counter() - started

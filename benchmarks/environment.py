@@ -1,5 +1,6 @@
 """The machine and the versions that numbers were made with."""
 
+import functools
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 PACKAGES = ("scorepath", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "pandas")
 
 
+@functools.cache
 def versions() -> str:
     """Versions of Python and of the packages that numbers depend on, as a JSON object."""
     found = {"python": platform.python_version()}
@@ -21,8 +23,9 @@ def versions() -> str:
     return json.dumps(found)
 
 
+@functools.cache
 def commit() -> str | None:
-    """The commit of the source tree, `+` if it was changed since; `None` outside of one."""
+    """The commit of the source tree when this process first asked, `+` if it was changed since; `None` outside of one."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -375,24 +375,16 @@ def _row_sums(deviations: Array, flat: Array, truth: Array, sizes: tuple[int, ..
     return jnp.stack([scalars(*leaf) for leaf in leaves], axis=1)
 
 
-def start(
+def run(
     program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, spans: list[tuple[int, int]]
-) -> Callable[[], list[Replicates]]:
-    """Start one span of replicate indices on each device, each at most `program.capacity` long; what is returned waits
-    for their `Replicates`. Both raise `MemoryError` where the chunks of the program do not fit."""
+) -> list[Replicates]:
+    """Run one span of replicate indices on each device, each at most `program.capacity` long. Raises `MemoryError` where
+    the chunks of the program do not fit."""
     padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
-    first, stop = np.array(padded, np.int64).T
+    start, stop = np.array(padded, np.int64).T
     with jax.enable_x64(True), _memory(program.work.chunk):
-        sums = program.executable(arrays, key, centre, truth, first, stop)
-
-    def finish() -> list[Replicates]:
-        with _memory(program.work.chunk):
-            powers, scalars = jax.device_get(sums)
-        return [
-            Replicates(powers[device], scalars[device, : last - first]) for device, (first, last) in enumerate(spans)
-        ]
-
-    return finish
+        powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
+    return [Replicates(powers[device], scalars[device, : last - first]) for device, (first, last) in enumerate(spans)]
 
 
 @contextmanager

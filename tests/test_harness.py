@@ -119,17 +119,17 @@ def test_a_grid_costs_one_compile(key):
 def test_chunks_are_halved_while_memory_runs_out(problem, key, monkeypatch, room):
     """A device whose memory holds so many replicates: the numbers are those of chunks that fit, and with room for none a sentence
     says so."""
-    start, tried = harness.start, []
+    run, tried = harness.run, []
 
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
 
     def small(program, *arguments):
         tried.append(program.work.chunk)
-        return start(program._replace(executable=full) if program.work.chunk > room else program, *arguments)
+        return run(program._replace(executable=full) if program.work.chunk > room else program, *arguments)
 
     expected = measure(LeaveOneOut(num_samples=2), problem, key, replicates=500)
-    monkeypatch.setattr(harness, "start", small)
+    monkeypatch.setattr(harness, "run", small)
     if room == 0:
         with pytest.raises(MemoryError, match="1 replicates together do not fit"):
             measure(LeaveOneOut(num_samples=2), problem, key, replicates=500, chunk=4)

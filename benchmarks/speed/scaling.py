@@ -58,7 +58,7 @@ def merging(task, program) -> tuple[float, int]:
     arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
     cell = Cell(program, arrays, task.problem, fenced(jax.random.key(0)), task.problem.truth())
     capacity = program.capacity
-    result, totals = cell.start([(0, capacity)])()[0], cell.nothing(capacity)
+    result, totals = cell.run([(0, capacity)])[0], cell.nothing(capacity)
     rate = take_turns({"merge": (lambda seed: cell.add(totals, 0, capacity, result), 1)}, rounds=19)["merge"]["rate"]
     moments, spreads = totals.moments, totals.spreads.values()
     kept = [moments.counts, moments.first, moments.higher, *(part.squares for part in spreads)]

@@ -66,7 +66,7 @@ def whole(task: Task, program: harness.Program, trips: int = TRIPS) -> Callable[
     arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
     zeros, spans = np.zeros(program.work.size, np.float32), [(0, program.work.chunk * trips)]
     spans *= len(program.work.devices)
-    return lambda seed: harness.start(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, spans)()
+    return lambda seed: harness.run(program, arrays, fenced(jax.random.key(seed)), zeros, zeros, spans)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def test_in_three_values_the_field_is_no_gradient():
 
 
 def test_multivariate_normal():
-    x, weights = product(line(-9, 9, 0.2), line(-9, 9, 0.2))
+    x, weights = product(line(-12, 12, 0.25), line(-12, 12, 0.25))
     probabilities = weights * np.exp(np.asarray(jax.vmap(NORMAL.log_prob)(x)))
     exact = exact_gradient(NORMAL, x, weights, tangled)
     assert_same(mean_of(probabilities, estimates(TRANSPORT, NORMAL, x, tangled)), exact)
@@ -156,11 +156,12 @@ def test_for_the_normal_law_the_field_is_a_gradient_and_of_least_energy():
     energies = [probabilities @ np.sum(np.asarray(jax.vmap(field)(x)) ** 2, axis=-1) for field in (optimal, triangular)]
     slopes = [np.asarray(jax.jacfwd(field)(x[7])) for field in (optimal, triangular)]
     np.testing.assert_allclose(slopes[0], np.swapaxes(slopes[0], 1, 2), rtol=1e-12, atol=1e-12)
-    assert np.all(np.abs(slopes[1] - np.swapaxes(slopes[1], 1, 2)).max(axis=(1, 2)) > 0.1)
-    assert np.all(energies[0] < 0.95 * energies[1])
+    # Along the first entry the two are one: it stretches the first coordinate and nothing else.
+    assert np.all(np.abs(slopes[1] - np.swapaxes(slopes[1], 1, 2)).max(axis=(1, 2))[1:] > 0.1)
+    assert np.all(energies[0][1:] < 0.95 * energies[1][1:])
     # Orthogonal to every field that carries nothing: so what is saved is the energy of the difference.
     difference = probabilities @ np.sum(np.asarray(jax.vmap(lambda x: optimal(x) - triangular(x))(x)) ** 2, axis=-1)
-    np.testing.assert_allclose(energies[1] - energies[0], difference, rtol=1e-9)
+    np.testing.assert_allclose(energies[1] - energies[0], difference, rtol=1e-9, atol=1e-14)
 
 
 def test_beta_is_dirichlet_with_two_values():

@@ -1,0 +1,73 @@
+"""The suites of continuous variables: every way to move an event or to weigh it, on every family of laws."""
+
+from .base import SUITES, Suite, block, grid
+
+# Of any law with a score, of what moves with its leaves on the line, of many events at once, of the normal law alone.
+SCORED = "score-function,leave-one-out,leave-one-out:num_samples=4,estimated-coefficient"
+MOVED = "pathwise,antithetic-pathwise,latin-hypercube-pathwise,quasi-monte-carlo-pathwise"
+NORMAL = "antithetic-score-function,measure-valued,uncoupled-measure-valued,lax,stein,overdispersed,pgpe"
+CONTROLLED = "moment-matched-pathwise,delta-method,rv-rge,rv-rge-hvp,control-variate-ensemble,quadratic-control-variate"
+IMPLICIT = "implicit,optimal-transport"
+
+
+@SUITES.register("crossovers")
+def crossovers() -> Suite:
+    """Score-function, pathwise and measure-valued gradients along the grids of Mohamed et al.: where the ranking turns."""
+    # Here, because problems import JAX, and naming a suite must not.
+    from ..problems import mohamed_grid
+
+    costs = ("gaussian-quadratic", "gaussian-exponential", "gaussian-cosine")
+    grids = [grid(cost, "k", [f"{k:.4g}" for k in mohamed_grid(cost, points=25)]) for cost in costs]
+    return Suite(
+        "crossovers",
+        "Score-function, pathwise and measure-valued gradients of three costs of a normal variable, each along its parameter; at scale "
+        "1, where a gradient in log_scale is the paper's in the scale.",
+        (block("score-function,pathwise,measure-valued", ",".join(grids), 100_000),),
+    )
+
+
+@SUITES.register("continuous")
+def continuous() -> Suite:
+    """Every estimator for continuous variables on every family of laws."""
+    normal = "gaussian-quadratic:k=-1.5,gaussian-cosine,gaussian-nonseparable,gaussian-rosenbrock"
+    scaled = (
+        "laplace-quadratic,logistic-cosine,gumbel-exponential,exponential-quadratic,weibull-moment,lognormal-moment"
+    )
+    concentrations = grid("gamma-moment", "concentration", [0.05, 0.2, 0.5, 2.0, 8.0])
+    return Suite(
+        "continuous",
+        "Score-function, pathwise, implicit, transported, measure-valued and controlled gradients on seventeen families of laws.",
+        (
+            block(f"{SCORED},{MOVED},{NORMAL},{CONTROLLED}", normal, 20_000),
+            block(f"{SCORED},{NORMAL}", "gaussian-step", 20_000),
+            block(f"{SCORED},{MOVED},lax,measure-valued", scaled, 20_000),
+            block(f"{SCORED},{MOVED}", "kumaraswamy-moment,truncated-normal-quadratic", 20_000),
+            block(f"{MOVED},measure-valued", "uniform-cosine", 20_000),
+            block(f"{SCORED},pathwise,lax,optimal-transport", "multivariate-normal-quadratic", 20_000),
+            block(f"{SCORED},{IMPLICIT},g-rep,rsvi,measure-valued", f"{concentrations},gamma-logarithm", 20_000),
+            block(f"{SCORED},{IMPLICIT},g-rep", "beta-moment", 20_000),
+            block(f"{SCORED},{IMPLICIT},rsvi", "dirichlet-moment", 20_000),
+            block(f"{SCORED},implicit", "student-t-quadratic,von-mises-quadratic", 20_000),
+            block(f"{SCORED},implicit,mixture-pathwise", "mixture-quadratic", 20_000),
+        ),
+    )
+
+
+@SUITES.register("variational")
+def variational() -> Suite:
+    """Gradients of evidence bounds of normal posteriors, near the optimum and far from it."""
+    forms = "total-derivative,sticking-the-landing,analytic-kl,vargrad"
+    distances = grid("conjugate-gaussian", "distance", [-1.0, 0.0, 0.1, 1.0])
+    models = grid("linear-gaussian-vae", "distance", [0.0, 0.1, 1.0])
+    tables = ("breast-cancer", "german", "australian", "ionosphere", "sonar")
+    regressions = ",".join(
+        grid(f"logistic-regression:data={table}", "point", ["initial", "optimum"]) for table in tables
+    )
+    return Suite(
+        "variational",
+        "Evidence bounds without an encoder: forms of the bound near its optimum, and control variates on logistic regressions.",
+        (
+            block(f"{forms},score-function,pathwise,leave-one-out", f"{distances},{models}", 20_000),
+            block(f"{SCORED},{MOVED},{NORMAL},{CONTROLLED}", regressions, 5_000),
+        ),
+    )
