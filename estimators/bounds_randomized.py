@@ -1,4 +1,4 @@
-r"""Importance-weighted bounds estimated by a truncation that is drawn at random, and by the ranks of the weights.
+r"""Importance-weighted bounds estimated by a sum that ends at random.
 
 Let `L_n` be `log mean_k w_k` over `n` samples. The bound of `K` samples is a sum of corrections, `L_K = D_0 + D_1 + ...`,
 of which few are made: one that is reached with the probability `P_k` is divided by `P_k`, and the mean over the `level` at
@@ -15,8 +15,8 @@ So it depends on how fast `|D_k|^2` falls against `P_k`, and the expected cost i
 - Doubling, and taking the mean of the bounds of two halves away, the terms of first order cancel: `D_l` is of the order
   `2^-l` if the weights have enough moments, and a `P_l` that falls faster than `2^-l` and slower than `4^-l` keeps both.
 
-Truncated at the `K` of the objective the variance is finite, and says little: what is left of it after so many draws is
-what the diagnostics of the tails are for. In the parameters of `q`, `log p(x)` has no derivative, so that here the gradient
+Truncated at the `K` of the objective the variance is finite, and may be far beyond what any run shows of it: that is what
+the diagnostics of the tails are for. In the parameters of `q`, `log p(x)` has no derivative, so that here the gradient
 itself vanishes as `K` grows.
 
 All `K` log-weights are computed, for a program has one shape; `expected_samples` says what a loop would have drawn.
