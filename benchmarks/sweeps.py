@@ -100,9 +100,9 @@ def _page(number: str, frame: pd.DataFrame) -> Figure:
 
 def _part_page(number: str, parts: list[str], frame: pd.DataFrame) -> Figure:
     """A line of panels for each problem, a column for each part of the gradient, variances with their intervals; a
-    variance that is rounding beside the others of its panel is no point."""
-    largest = frame.groupby(["panel", "parameters"])["variance"].transform("max")
-    seen = frame["variance"] > ROUNDING * largest
+    variance that is rounding beside the truth or the others of its line is no point."""
+    largest = frame.groupby(["panel", "parameters", "line"])["variance"].transform("max")
+    seen = ~frame["exact"] & (frame["variance"] > ROUNDING * largest)
     frame, vanishing = told_apart(frame[seen]), int((~seen).sum())
     panels = list(frame["panel"].unique())
     shown = evenly(panels, MOST_PANELS)

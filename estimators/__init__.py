@@ -33,6 +33,8 @@ from .bounds_pathwise import (
     BoundPathwise as BoundPathwise,
     BoundStickingTheLanding as BoundStickingTheLanding,
 )
+from .bounds_randomized import MLMC as MLMC, SUMO as SUMO
+from .bounds_ranked import TailAdaptive as TailAdaptive
 from .bounds_score import (
     VIMCO as VIMCO,
     BoundScoreFunction as BoundScoreFunction,

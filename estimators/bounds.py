@@ -8,8 +8,8 @@ and in `log q`, and the target is the total derivative: with `b_k = dB / d log w
 
 For `K = 1` and `B = log w` the part inside, `E[-b_k d/dtheta log q(z_k)]`, has mean zero, which is why `AbstractLogWeight`
 may hold a frozen copy of `q` and be an objective like any other. For `K > 1` it has not. So a bound is a *functional*: it
-has no value at one event, the estimators of `bounds_pathwise`, `bounds_score` and `bounds_antithetic` require it by name,
-and all others are refused.
+has no value at one event, the estimators of the rooms `bounds_pathwise`, `bounds_score`, `bounds_antithetic`, `bounds_randomized` and
+`bounds_ranked` require it by name, and all others are refused.
 
 `K` and `B` belong to the objective, since the target depends on them. A bound holds `log p(x, z)` and not `q`, which is
 always the `dist` at hand. A derivative with respect to `z` may be taken only of a `log p(x, z)` that has one.

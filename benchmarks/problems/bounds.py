@@ -149,7 +149,7 @@ def conjugate_iwae(
 
     `q` is the posterior, its mean moved by `shift` of its standard deviations and its scale stretched by `stretch`. As
     `num_samples` grows the gradient vanishes like its inverse, and Rainforth et al. ask what is left of it above the
-    noise. For `stretch` below `sqrt(1/2)` the weights have no variance.
+    noise. For `stretch` below 1 the weights have a tail like `w ** (-1 / (1 - stretch ** 2))`, and below `sqrt(1/2)` no variance.
 
     **References:** Rainforth et al., Tighter variational bounds are not necessarily better, 2018, arXiv:1802.04537.
     """

@@ -51,6 +51,9 @@ def bounds() -> Suite:
         "Gradients of importance-weighted bounds, exact truth for every number of samples: signal, noise and bias along it.",
         (
             block(paths, grid("conjugate-iwae", "num_samples", samples), 20_000),
+            block("sumo,mlmc,tail-adaptive", grid("conjugate-iwae", "num_samples", samples), 20_000),
+            # Where weights have no variance, and what doubling buys is lost.
+            block("sumo,mlmc,bound-pathwise", grid("conjugate-iwae:stretch=0.5", "num_samples", samples[3:]), 20_000),
             block(scores, grid("conjugate-iwae", "num_samples", samples[:4]), 20_000),
             # Its baselines take the cube of the number of samples.
             block("ovis-mc", grid("conjugate-iwae", "num_samples", samples[:3]), 20_000),
