@@ -101,7 +101,7 @@ class CARMSGumbel(AbstractStatelessEstimator):
     Unbiased: $P(i, j) > 0$ for all $i \ne j$. Needs a `Categorical`; `num_samples` evaluations of `f`, and for each
     variable a quadrature over the unit triangle for $P$, which does not depend on the draw. With two categories it is
     `DisARM` at `num_samples=2`. Variables are independent, and each has the ratio of its own categories only. The order
-    of the categories plays no part.
+    of the categories plays no part. A ratio may exceed one, so that leave-one-out may have less variance.
 
     >>> CARMSGumbel(num_samples=4).evaluations(Categorical(logits=jnp.zeros((2, 5))))
     4

@@ -69,7 +69,10 @@ def joint(pi, num_samples):
 
 @pytest.mark.parametrize(
     "logits, num_samples",
-    [(ONE, 2), (SKEWED, 2), (RARE, 2), (FIVE, 2), (ONE, 3), (SKEWED, 3), (ONE, 5), (FIVE[:, :4], 4)],
+    [
+        *[(ONE, 2), (SKEWED, 2), (RARE, 2), (FIVE, 2), (ONE, 3), (SKEWED, 3)],
+        *[pytest.param(*more, marks=pytest.mark.slow) for more in [(ONE, 5), (FIVE[:, :4], 4)]],
+    ],
     ids=lambda value: str(np.size(value)),
 )
 def test_ratios_are_those_of_the_closed_form(logits, num_samples):
@@ -82,7 +85,7 @@ def test_ratios_are_those_of_the_closed_form(logits, num_samples):
     assert np.all(np.diag(p) > -1e-9)
 
 
-@pytest.mark.parametrize("categories", [2, 7, 50])
+@pytest.mark.parametrize("categories", [3, 50])
 def test_two_samples_of_equally_probable_categories_never_agree(categories):
     found = np.asarray(ratios(jnp.full(categories, 1 / categories), 2))
     np.testing.assert_allclose(found[~np.eye(categories, dtype=bool)], 1 - 1 / categories, rtol=1e-8)
@@ -115,7 +118,7 @@ def test_the_mean_over_all_pairs_is_the_gradient(logits):
     assert_unbiased(logits, table(logits), weights, np.asarray(found))
 
 
-@pytest.mark.parametrize("num_samples", [3, 5])
+@pytest.mark.parametrize("num_samples", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_mean_of_a_pair_of_more_samples_is_the_gradient(num_samples):
     """A group is the mean over its pairs, so the law of one pair is all there is to know."""
     pi, f = probabilities(ONE)[0], table(ONE)
@@ -137,15 +140,15 @@ def test_winners_are_the_maxima_of_coupled_gumbel_noise():
 
 @pytest.mark.parametrize("num_samples", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_pairs_are_drawn_as_often_as_the_ratio_says(num_samples, key):
-    parts = jax.random.exponential(key, (60_000, 3, num_samples))
+    parts = jax.random.exponential(key, (40_000, 3, num_samples))
     drawn = np.argmax(jax.jit(jax.vmap(winners, in_axes=(0, None)))(parts, jnp.asarray(ONE[0])), axis=-1)
     pairs = np.eye(3)[drawn[:, 0], :, None] * np.eye(3)[drawn[:, -1], None, :]
-    assert_mean_equals(pairs, joint(probabilities(ONE)[0], num_samples), detects=0.02)
+    assert_mean_equals(pairs, joint(probabilities(ONE)[0], num_samples), detects=0.025)
 
 
 def test_single_precision_and_the_rarest_categories():
     logits = np.array([-100.0, 8.0, 7.5, -30.0, -101.0])
-    double, single = (ratios(jax.nn.softmax(jnp.asarray(logits, dtype)), 3) for dtype in (float, np.float32))
+    double, single = (ratios(jax.nn.softmax(jnp.asarray(logits, dtype)), 2) for dtype in (float, np.float32))
     assert single.dtype == np.float32 and np.all(np.isfinite(single))
     np.testing.assert_allclose(single, double, rtol=1e-5)
 

@@ -134,7 +134,8 @@ def slope_given_the_event(q, temperature):
     )
 
 
-@pytest.mark.parametrize("temperature", [pytest.param(0.05, marks=pytest.mark.slow), 0.5])
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_the_mean_of_reinmax_rao_at_an_event_of_two_categories(temperature, key):
     logits = np.array([[0.4, -0.9]])
     f, pi = polynomial(logits, quadratic=True, cubic=True), special.softmax(logits[0])
