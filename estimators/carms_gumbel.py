@@ -38,7 +38,8 @@ from .distributions import AbstractDistribution, Categorical
 from .objectives import Objective
 from .registration import ESTIMATORS
 
-# Points of the rule in either direction. Its relative error is below 1e-9 for any number of categories.
+# Points of the rule in either direction. Its relative error was below 1e-9 for up to 200 categories and 21 samples,
+# however lopsided the categories.
 POINTS = (28, 20)
 
 Nodes = Float[Array, "nodes"]

@@ -102,8 +102,8 @@ class ReinMaxMeanBaseline(AbstractStatelessEstimator):
     [ 1. -1.]
 
     This is the form at temperature 1 that the derivation at the head of this file gives, whose estimates sum to zero
-    over the categories. The program of its authors multiplies one term of the second part by the event once more, and
-    tempers $\pi_x$; what it then makes has no such derivation.
+    over the categories. In the program of its authors the second part has $f'(x)$ at the category of the sample only in
+    one of the two terms of $J(\pi) f'(x)$; that does not sum to zero, nor is it exact for an affine `f`.
 
     **References:** Liu, Dong, Liu, Yu and Gao, Bridging discrete and backpropagation: straight-through and beyond,
     2023, arXiv:2304.08612.
