@@ -50,6 +50,7 @@ from .bounds_wake import (
     WakePhi as WakePhi,
 )
 from .carms import CARMSInverseCDF as CARMSInverseCDF, CARMSStickBreaking as CARMSStickBreaking
+from .carms_gumbel import CARMSGumbel as CARMSGumbel
 from .control_variate_ensemble import ControlVariateEnsemble as ControlVariateEnsemble
 from .coupled import Antithetic as Antithetic, LatinHypercube as LatinHypercube, MomentMatched as MomentMatched
 from .direct_loss import DirectLossMinimization as DirectLossMinimization
@@ -141,7 +142,7 @@ from .gapped_st import GappedStraightThrough as GappedStraightThrough
 from .generalized_reparameterization import GREP as GREP, RSVI as RSVI
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
-from .imle import IMLE as IMLE
+from .imle import AIMLE as AIMLE, IMLE as IMLE
 from .implicit import ImplicitReparameterization as ImplicitReparameterization, OptimalTransport as OptimalTransport
 from .lax import LAX as LAX, SteinControlVariate as SteinControlVariate
 from .local_expectation import LocalExpectation as LocalExpectation
@@ -181,7 +182,7 @@ from .quadratic_control import QuadraticControlVariate as QuadraticControlVariat
 from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
-from .reinmax import ReinMax as ReinMax
+from .reinmax import ReinMax as ReinMax, ReinMaxMeanBaseline as ReinMaxMeanBaseline, ReinMaxRao as ReinMaxRao
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .rodeo import RODEO as RODEO
 from .sample_statistics import (

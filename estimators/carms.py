@@ -13,7 +13,7 @@ may be zero, and should be: equal samples say nothing.
 The copula is that of `u_k = (1 - d_k)^(n - 1)` with `d` uniform on the simplex: each `u_k` is uniform, as `P(d_1 > a,
 d_2 > b) = max(0, 1 - a - b)^(n - 1)`, and small values exclude each other. At `n = 2` it is `u` and `1 - u`: of `C`
 intervals at most `2 C - 1` ordered pairs meet, so an inverse distribution function in one fixed order is biased from
-three categories on. The two classes below are two ways to have `P > 0`.
+three categories on. The two classes below are two ways to have `P > 0`, and `carms_gumbel` is a third.
 """
 
 import itertools
@@ -35,13 +35,16 @@ Events = Float[Array, "*variables samples categories"]
 Ratios = Float[Array, "*variables samples samples"]
 
 
+def of_the_others(parts: Float[Array, "*variables samples"]) -> Float[Array, "*variables samples"]:
+    """For each sample, the parts of all others: one minus its share of the whole would lose the small values."""
+    itself = jnp.broadcast_to(jnp.eye(parts.shape[-1], dtype=bool), (*parts.shape, parts.shape[-1]))
+    return jnp.sum(jnp.where(itself, 0, parts[..., None, :]), axis=-1)
+
+
 def uniforms(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "*variables samples"]:
     """Draws of the copula, the samples along the last axis."""
     parts = jax.random.exponential(key, shape, dtype)
-    itself = jnp.broadcast_to(jnp.eye(shape[-1], dtype=bool), (*shape, shape[-1]))
-    # Summed without the part itself: one minus its share would lose the small values.
-    others = jnp.sum(jnp.where(itself, 0, parts[..., None, :]), axis=-1)
-    return (others / jnp.sum(parts, axis=-1, keepdims=True)) ** (shape[-1] - 1)
+    return (of_the_others(parts) / jnp.sum(parts, axis=-1, keepdims=True)) ** (shape[-1] - 1)
 
 
 def both_below(a: Float[Array, "..."], b: Float[Array, "..."], num_samples: int) -> Float[Array, "..."]:

@@ -20,10 +20,23 @@ from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractRelaxable
-from .distributions.base import Event, Noise, as_floating
+from .distributions.base import Event, Noise, Scalar, as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 from .validation import require_positive
+
+
+def averaged_pullback(
+    dist: AbstractRelaxable, latents: Float[Array, "inner ..."], temperature: Scalar, cotangent: Event
+) -> Noise:
+    """`cotangent` through the mean over `latents` of the Jacobian of `relax`."""
+    temperature = temperature.astype(latents.dtype)
+
+    def averaged(latents):
+        return jnp.mean(jax.vmap(lambda z: dist.relax(z, temperature))(latents), axis=0)
+
+    _, pullback = jax.vjp(averaged, latents)
+    return jnp.sum(pullback(cotangent)[0], axis=0)
 
 
 @ESTIMATORS.register("gumbel-rao")
@@ -71,17 +84,7 @@ class GumbelRao(AbstractStatelessEstimator):
         z, pullback = jax.vjp(lambda d: d.perturb(noise), dist)
         x = dist.harden(z)
         given = jax.vmap(lambda key: dist.conditional(x, dist.noise(key)))(jax.random.split(key_inner, self.num_inner))
-        return pullback(self._pulled_back(dist, given, jax.grad(f)(x)))[0]
-
-    def _pulled_back(self, dist: AbstractRelaxable, latents: Float[Array, "inner ..."], cotangent: Event) -> Noise:
-        """`cotangent` through the mean over `latents` of the Jacobian of `relax`."""
-        temperature = self.temperature.astype(latents.dtype)
-
-        def averaged(latents):
-            return jnp.mean(jax.vmap(lambda z: dist.relax(z, temperature))(latents), axis=0)
-
-        _, pullback = jax.vjp(averaged, latents)
-        return jnp.sum(pullback(cotangent)[0], axis=0)
+        return pullback(averaged_pullback(dist, given, self.temperature, jax.grad(f)(x)))[0]
 
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist

@@ -15,13 +15,13 @@ LISTED = (
 CONTROLS = "muprop,simple-muprop,rebar,dynamic-rebar,relax,dlax,double-cv"
 STRUCTURES = "go,local-expectation,measure-valued,stochastic-triples,finite-difference"
 RELAXED = (
-    "direct-loss,imle,perturbed-argmax,gumbel-softmax,gumbel-rao,straight-through,tempered-straight-through,"
+    "direct-loss,imle,aimle,perturbed-argmax,gumbel-softmax,gumbel-rao,straight-through,tempered-straight-through,"
     "straight-through-gumbel-softmax,darn,zgr,reinmax"
 )
 BITS = "ar,arm,disarm,arms-d,arms-n,bitflip-1,rodeo,identity-straight-through,slope-annealed-straight-through"
 CATEGORIES = (
-    "ars,arsm,carms-i,carms-sb,disarm-sb,disarm-tree,gumbel-sparsemax,gumbel-entmax,gapped-straight-through,"
-    "gapped-straight-through-p,optimal-straight-through"
+    "ars,arsm,carms-i,carms-sb,carms-g,disarm-sb,disarm-tree,gumbel-sparsemax,gumbel-entmax,gapped-straight-through,"
+    "gapped-straight-through-p,optimal-straight-through,reinmax-mean-baseline,reinmax-rao"
 )
 COUNTS = (
     "score-function,leave-one-out,leave-one-out:num_samples=4,measure-valued,go,stochastic-triples,finite-difference"
@@ -46,7 +46,8 @@ def discrete() -> Suite:
         grid(name, "num_samples", samples) for name in ("leave-one-out", "arms-d", "arms-n", "unordered-set")
     )
     on_categories = ",".join(
-        grid(name, "num_samples", samples) for name in ("leave-one-out", "carms-i", "carms-sb", "unordered-set")
+        grid(name, "num_samples", samples)
+        for name in ("leave-one-out", "carms-i", "carms-sb", "carms-g", "unordered-set")
     )
     pairs = ",".join(grid(name, "num_pairs", [1, 2, 3, 4]) for name in ("arm", "disarm"))
     counting = ",".join(f"{family}-nonseparable" for family in ("poisson", "geometric", "binomial"))
