@@ -82,8 +82,8 @@ def policies() -> Suite:
         "policies",
         "Policy gradients of a tabular decision process over its horizon, and of a contextual bandit, exact by dynamic programming.",
         (
-            block(names, grid("tabular-mdp", "horizon", [1, 3, 6, 12]), 20_000),
-            block(names, "contextual-bandit", 20_000),
-            block(grid("generalized-advantage", "trace_decay", [0.0, 0.5, 0.9, 1.0]), "tabular-mdp", 20_000),
+            block(names, grid("tabular-mdp", "horizon", [1, 3, 6, 12]), 100_000),
+            block(names, "contextual-bandit", 100_000),
+            block(grid("generalized-advantage", "trace_decay", [0.0, 0.5, 0.9, 1.0]), "tabular-mdp", 100_000),
         ),
     )
