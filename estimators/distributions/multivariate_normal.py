@@ -88,11 +88,11 @@ class MultivariateNormal(
 
     @property
     def whitener(self) -> Float[Array, "d d"]:
-        """The inverse of the factor, its rows by substitution each.
+        """The inverse of the factor, each of its rows by substitution.
 
-        Of the two ways to substitute, this one leaves `whitener @ factor` at the identity to rounding. So its product
-        with `factor @ noise` is as near to `noise` as substitution comes for that one vector, and it does not depend on
-        the vector. By columns `factor @ whitener` would be at the identity, which bounds no such product.
+        So it is `whitener @ factor` that is the identity up to rounding, and the product with `factor @ noise` errs by a
+        small multiple of `eps |whitener| |factor| |noise|`, which is the bound of a substitution for that one vector. By
+        columns it would be `factor @ whitener`, and the bound would have the condition number in it once more.
         """
         return solve_triangular(self.factor, jnp.eye(self.loc.size, dtype=self.loc.dtype), lower=True, trans=1).T
 
