@@ -74,10 +74,9 @@ class AdaptiveVelocityField(AbstractLearnedEstimator):
     >>> AdaptiveVelocityField().evaluations(MultivariateNormal(loc=[0.0, 0.0], triangle=[0.0, 0.5, 0.0]))
     1
 
-    The paper lets $A^{ab}$ be any antisymmetric matrix for each entry, and then restricts them all to two matrices with
-    a column for each coordinate. That an entry turns no plane but its own, at a speed which is an entry of a product of
-    the two, is how that is read here; where the training starts is the choice of this project. The family before it
-    is restricted is `UnrestrictedVelocityField`.
+    In the paper's family $A^{ab}$ is any antisymmetric matrix, another for each entry; that one, without a restriction, is
+    `UnrestrictedVelocityField`. Here an entry turns no plane but its own, at a speed which is an entry of a product of
+    two matrices of few rows: that, and where their training starts, are the choice of this project within the family.
 
     **References:** Jankowiak and Karaletsos, Pathwise derivatives for multivariate distributions, 2019,
     arXiv:1806.01856.
