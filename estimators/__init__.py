@@ -57,6 +57,7 @@ from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
     AbstractAcceptanceRejection as AbstractAcceptanceRejection,
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
+    AbstractCorrelated as AbstractCorrelated,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
@@ -72,6 +73,7 @@ from .distributions import (
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractRelaxable as AbstractRelaxable,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractRotatable as AbstractRotatable,
     AbstractSequential as AbstractSequential,
     AbstractSmoothlyInvertible as AbstractSmoothlyInvertible,
     AbstractStandardizable as AbstractStandardizable,
@@ -208,6 +210,10 @@ from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, Su
 from .taylor import RVRGE as RVRGE, DeltaMethod as DeltaMethod, RVRGEProduct as RVRGEProduct
 from .unordered_set import UnorderedSet as UnorderedSet
 from .unrolled import NRES as NRES, PES as PES, TruncatedES as TruncatedES
+from .velocity_fields import (
+    AdaptiveVelocityField as AdaptiveVelocityField,
+    UnrestrictedVelocityField as UnrestrictedVelocityField,
+)
 from .weight_perturbation import Flipout as Flipout, LocalReparameterization as LocalReparameterization
 from .without_replacement import (
     NormalizedReinforceWithoutReplacement as NormalizedReinforceWithoutReplacement,

@@ -32,6 +32,7 @@ from estimators import (
     ImportanceWeightedBound,
     InclusiveDivergence,
     LogEvidence,
+    MultivariateNormal,
     Normal,
     NormalMixture,
     Poisson,
@@ -62,6 +63,10 @@ def categorical() -> tuple[Categorical, Categorical]:
 
 def normal() -> tuple[Normal, Normal]:
     return Normal(np.array([0.7, -1.2]), np.array([-0.3, 0.4])), Normal(np.array([-10.0, 10.0]), np.array([-10.0, 2.0]))
+
+
+def correlated() -> tuple[MultivariateNormal, MultivariateNormal]:
+    return MultivariateNormal([0.7, -1.2], [-0.3, 0.8, 0.4]), MultivariateNormal([-10.0, 10.0], [-10.0, 10.0, 2.0])
 
 
 def poisson() -> tuple[Poisson, Poisson]:
@@ -249,6 +254,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "normal-thermodynamic": (normal, smooth, lambda f: ThermodynamicObjective(f, np.array([0.0, 0.3, 0.7]))),
     "normal-evidence": (normal, smooth, lambda f: LogEvidence(f, single(normal()[0]))),
     "uniform": (uniform, smooth, lambda f: f),
+    "multivariate-normal": (correlated, smooth, lambda f: f),
     "normal-layer": (weights, smooth_rows, layer),
     "delta": (delta, smooth, System),
     "normal-log-weight": (
@@ -257,8 +263,8 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
         lambda f: Evidence(f, single(Normal(np.array([0.2, 0.1]), np.array([0.1, -0.2]))), single(normal()[0])),
     ),
 }
-# Their distributions are met elsewhere, so only an estimator that accepts no other case is tried on these.
-SPECIAL = ("normal-layer",)
+# Others like them are met elsewhere, so only an estimator that accepts no other case is tried on these.
+SPECIAL = ("multivariate-normal", "normal-layer")
 
 
 def case(name: str, tap: Callable = lambda x: None) -> Case:

@@ -34,6 +34,7 @@ STRUCTURED = {
     "unrolled-gradient-descent:steps=6,window=2,rate=0.9": 60_000,
     "gamma-moment": 60_000,
     "mixture-quadratic": 60_000,
+    "multivariate-normal-quadratic": 60_000,
     "conjugate-iwae": 60_000,
     "conjugate-inclusive": 60_000,
     "conjugate-thermodynamic": 60_000,

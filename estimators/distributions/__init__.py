@@ -14,12 +14,14 @@ from .binomial import Binomial as Binomial
 from .categorical import Categorical as Categorical
 from .continuous import (
     AbstractAcceptanceRejection as AbstractAcceptanceRejection,
+    AbstractCorrelated as AbstractCorrelated,
     AbstractImplicitlyReparameterizable as AbstractImplicitlyReparameterizable,
     AbstractIntegrable as AbstractIntegrable,
     AbstractInvertible as AbstractInvertible,
     AbstractMixture as AbstractMixture,
     AbstractOverdispersible as AbstractOverdispersible,
     AbstractReparameterizable as AbstractReparameterizable,
+    AbstractRotatable as AbstractRotatable,
     AbstractStandardizable as AbstractStandardizable,
     AbstractTransportable as AbstractTransportable,
 )

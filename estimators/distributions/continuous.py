@@ -57,6 +57,25 @@ class AbstractReparameterizable(AbstractTransformable):
         return self.reparameterize(noise)
 
 
+class AbstractRotatable(AbstractReparameterizable):
+    """The noise has the shape of an event, and all of its entries together have a law that no rotation changes, as
+    independent standard normal ones have.
+
+    So where the noise turns, at `A noise` with `A` antisymmetric, the law of the event stays: there are velocities along
+    which an event moves and no probability is carried.
+    """
+
+
+class AbstractCorrelated(AbstractRotatable):
+    """The event is a linear function of the noise, and parameters say with what weight a coordinate of the noise enters a
+    coordinate of the event: each such parameter has a place in the matrix of weights."""
+
+    @abstractmethod
+    def entries(self, matrix: Float[Array, "size size"]) -> "AbstractDistribution":
+        """Of a matrix with a row for each coordinate of the event and a column for each of the noise, the entry at the
+        place of each parameter, as a module of this type; zero for the parameters that have no place."""
+
+
 class AbstractImplicitlyReparameterizable(AbstractDistribution):
     """Events move with the leaves, although no noise of a fixed law need make them.
 

@@ -17,8 +17,8 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from .base import AbstractFixedSupport, Event, Noise, PRNGKey, Scalar, as_floating
-from .continuous import AbstractIntegrable, AbstractTransportable
+from .base import AbstractFixedSupport, AbstractStratifiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .continuous import AbstractCorrelated, AbstractIntegrable, AbstractTransportable
 from .normal import Normal
 
 
@@ -39,7 +39,9 @@ def _(primals, tangents):
     return x, x_dot + loc_dot + vectors @ (symmetric @ (vectors.T @ (x - loc)))
 
 
-class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport, AbstractTransportable):
+class MultivariateNormal(
+    AbstractIntegrable, AbstractCorrelated, AbstractFixedSupport, AbstractStratifiable, AbstractTransportable
+):
     """An event of one axis, normal with mean `loc` and the lower triangular Cholesky factor that `triangle` says.
 
     `triangle` has the entries of the factor row by row, `D (D + 1) / 2` of them, with the logarithms of those on the
@@ -85,6 +87,26 @@ class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport, AbstractTrans
         return jnp.zeros((self.loc.size, self.loc.size), entries.dtype).at[rows, columns].set(entries)
 
     @property
+    def whitener(self) -> Float[Array, "d d"]:
+        """The inverse of the factor, each of its rows by substitution.
+
+        So it is `whitener @ factor` that is the identity up to rounding, and the product with `factor @ noise` errs by a
+        small multiple of `eps |whitener| |factor| |noise|`, which is the bound of a substitution for that one vector. By
+        columns it would be `factor @ whitener`, and the bound would have the condition number in it once more.
+        """
+        return solve_triangular(self.factor, jnp.eye(self.loc.size, dtype=self.loc.dtype), lower=True, trans=1).T
+
+    def whitened(self, x: Event) -> Noise:
+        """The noise that makes `x`: the solution of a linear system, which is how it is differentiated too."""
+        factor, whitener = self.factor, self.whitener
+        return jax.lax.custom_linear_solve(
+            lambda noise: factor @ noise,
+            x - self.loc,
+            solve=lambda _, b: whitener @ b,
+            transpose_solve=lambda _, b: b @ whitener,
+        )
+
+    @property
     def standard(self) -> Normal:
         """The law of the noise."""
         return Normal(jnp.zeros_like(self.loc), jnp.zeros_like(self.loc))
@@ -97,16 +119,21 @@ class MultivariateNormal(AbstractIntegrable, AbstractFixedSupport, AbstractTrans
         return self.reparameterize(self.noise(key))
 
     def log_prob(self, x: Event) -> Scalar:
-        factor = self.factor
-        noise = solve_triangular(factor, x - self.loc, lower=True)
-        log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
+        noise = self.whitened(x)
+        log_volume = jnp.sum(self.triangle[np.cumsum(np.arange(1, self.loc.size + 1)) - 1])
         return -0.5 * jnp.vdot(noise, noise) - log_volume - 0.5 * self.loc.size * math.log(2 * math.pi)
 
     def noise(self, key: PRNGKey) -> Noise:
         return self.standard.noise(key)
 
+    def noise_at(self, u: Noise) -> Noise:
+        return self.standard.noise_at(u)
+
     def reparameterize(self, noise: Noise) -> Event:
         return self.loc + self.factor @ noise
+
+    def entries(self, matrix: Float[Array, "d d"]) -> "MultivariateNormal":
+        return MultivariateNormal(jnp.zeros_like(self.loc), matrix[np.tril_indices(self.loc.size)])
 
     def transport(self, x: Event) -> Event:
         return carried(x, self.loc, self.factor)

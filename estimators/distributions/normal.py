@@ -25,7 +25,7 @@ from .base import (
     Scalar,
     as_floating,
 )
-from .continuous import AbstractIntegrable, AbstractOverdispersible
+from .continuous import AbstractIntegrable, AbstractOverdispersible, AbstractRotatable
 from .coordinates import product_rule, replaced
 
 # The trapezoidal rule on [-9, 9] leaves out less than 1e-18 of the standard normal law.
@@ -35,6 +35,7 @@ HALF_WIDTH = 9.0
 class Normal(
     AbstractIntegrable,
     AbstractOverdispersible,
+    AbstractRotatable,
     AbstractStratifiable,
     AbstractUncorrelated,
     AbstractWeaklyDifferentiable,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from calibrated import assert_mean_equals
 from counts import drawing, prescribed
+from hermite import rule
 from jaxtyping import Array, Float
 from prescribed import Tangled, counted_evaluations, exact_gradient, moments
 from scipy import integrate, special, stats
@@ -28,6 +29,7 @@ from estimators import (
     Categorical,
     LatinHypercube,
     MomentMatched,
+    MultivariateNormal,
     Normal,
     Pathwise,
     Poisson,
@@ -60,6 +62,7 @@ def two_bits(x):
 
 LAWS = [
     (Normal(np.zeros(3), np.zeros(3)), stats.norm),
+    (MultivariateNormal(np.zeros(3), np.arange(6.0)), stats.norm),
     (Bernoulli(LOGITS), stats.logistic),
     (Categorical(LOGITS), stats.gumbel_r),
     (Poisson(LOGITS), stats.uniform),
@@ -107,6 +110,17 @@ def test_nothing_is_left_of_the_noise_for_a_linear_objective(line):
     grads = prescribed(Antithetic(Pathwise()), NORMAL, lambda x: 3.0 * jnp.sum(x), line[0][100:-100, None, None])
     np.testing.assert_allclose(grads.loc, np.full_like(grads.loc, 3.0), rtol=1e-14)
     np.testing.assert_allclose(grads.log_scale, np.zeros_like(grads.log_scale), atol=1e-9)
+
+
+def test_correlated_variables_are_made_of_mirrored_noise_too():
+    """Of a quadratic function a pair has the gradient along the mean, and in the mean over the noise that along the factor."""
+    dist, hessian = MultivariateNormal([0.7, -0.4], [-0.3, 0.9, 0.2]), np.array([[1.4, -0.6], [-0.6, 0.5]])
+    f = lambda x: jnp.vdot(x, jnp.asarray(hessian) @ x) / 2 + 0.9 * x[0]  # noqa: E731
+    noise, weights = rule(dimension=2, nodes=3)
+    grads = prescribed(Antithetic(Pathwise()), dist, f, special.ndtr(noise)[:, None])
+    exact = jax.grad(lambda d: f(d.loc) + jnp.vdot(hessian, d.covariance()) / 2)(dist)
+    np.testing.assert_allclose(grads.loc, np.tile(exact.loc, (len(noise), 1)), rtol=1e-12)
+    np.testing.assert_allclose(moments(weights, grads.triangle)[0], exact.triangle, rtol=1e-10)
 
 
 def test_an_even_integrand_is_seen_twice_at_one_place():
