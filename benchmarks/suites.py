@@ -279,9 +279,34 @@ def bounds() -> Suite:
     )
 
 
+@SUITES.register("subsampling")
+def subsampling() -> Suite:
+    """Rows of a table drawn by an estimator: which of the two sources of noise a control variate takes away."""
+    names = (
+        "doubly-stochastic",
+        "monte-carlo-control-variate",
+        "incremental-control-variate",
+        "joint-control-variate",
+    )
+    tables = ["german", "australian", "ionosphere", "sonar"]
+    # From 2 on, the default warm-up sees every row of the table.
+    batches = ",".join(grid(name, "batch", [2, 8, 32, 128, 512]) for name in names)
+    points = ["initial", "optimum"]
+    return Suite(
+        "subsampling",
+        "Bayesian logistic regression from a few rows at a time: control variates of the noise, of the rows, and of both.",
+        (
+            block(
+                f"pathwise,rv-rge,{','.join(names)}", grid("logistic-regression:point=optimum", "data", tables), 20_000
+            ),
+            block(f"pathwise,rv-rge,{batches}", grid("logistic-regression", "point", points), 20_000),
+        ),
+    )
+
+
 @SUITES.register("paper")
 def paper() -> Suite:
     """Everything."""
-    parts = (toys(), discrete(), crossovers(), layers(), perturbation(), bounds(), vae())
+    parts = (toys(), discrete(), crossovers(), layers(), subsampling(), perturbation(), bounds(), vae())
     names = ", ".join(f"`{part.name}`" for part in parts)
     return Suite("paper", f"The suites {names} together.", tuple(block for part in parts for block in part.blocks))
