@@ -48,11 +48,27 @@ class AbstractSubsampled(AbstractEstimator):
                 f"`{type(self).__name__}` draws {self.batch} different terms, and this `{type(f).__name__}` has "
                 f"{f.terms}; give a smaller `batch`."
             )
-        return jax.random.choice(key, f.terms, (self.batch,), replace=False)
+        last = jnp.arange(f.terms - self.batch, f.terms, dtype=jnp.int32)
+        return distinct(jax.random.randint(key, (self.batch,), 0, last + 1, jnp.int32), last)
 
     def scale(self, f: AbstractSum) -> float:
         """What makes the sum of the terms that are drawn stand for that of all."""
         return f.terms / self.batch
+
+
+def distinct(numbers: Int[Array, "batch"], last: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    """The numbers, but the last that was possible in the place of one that came before.
+
+    Where number `i` is uniform from 0 to `last_i`, and these are the last `batch` of so many terms, every set of terms is
+    as likely as any other (Floyd; Bentley and Floyd, A sample of brilliance, 1987). It takes the square of `batch`
+    comparisons, and no pass over all terms.
+    """
+
+    def place(i: Int[Array, ""], chosen: Int[Array, "batch"]) -> Int[Array, "batch"]:
+        taken = jnp.any(chosen == numbers[i])
+        return chosen.at[i].set(jnp.where(taken, last[i], numbers[i]))
+
+    return jax.lax.fori_loop(0, len(numbers), place, jnp.full_like(numbers, -1))
 
 
 def weighted_terms(f: AbstractSum, terms: Int[Array, "batch"], weights: Float[Array, "batch"] | float) -> Objective:

@@ -37,7 +37,7 @@ from estimators import (
 )
 from estimators.base import evaluations
 from estimators.joint_control import integrated_slope, sampled_slope
-from estimators.subsampled import AbstractSubsampled, weighted_terms
+from estimators.subsampled import AbstractSubsampled, distinct, weighted_terms
 from estimators.taylor import expansion
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -262,8 +262,19 @@ def test_slopes_are_their_formulas():
     np.testing.assert_allclose(flat(jax.jit(lambda d: integrated_slope(d, part))(dist)), expected, rtol=1e-12)
 
 
-def test_terms_are_drawn_without_replacement_and_all_alike(key):
-    """Each of the sets of two of five as often as any other."""
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_every_set_is_as_likely_as_any_other(batch):
+    """Over all numbers that may be drawn on the way to it."""
+    last = np.arange(TERMS - batch, TERMS)
+    numbers = np.array(list(itertools.product(*(range(most + 1) for most in last))))
+    made = jax.jit(jax.vmap(lambda row: distinct(row, jnp.asarray(last))))(jnp.asarray(numbers))
+    sets, counts = np.unique(np.sort(made, axis=1), axis=0, return_counts=True)
+    np.testing.assert_array_equal(sets, list(itertools.combinations(range(TERMS), batch)))
+    assert np.all(counts == math.factorial(batch))
+
+
+def test_the_numbers_are_drawn_as_they_are_listed(key):
+    """By the sets that come of them."""
     run = jax.jit(jax.vmap(lambda key: DoublyStochastic(BATCH).drawn(key, bowls())))
     drawn = np.sort(np.asarray(run(jax.random.split(key, 20_000))), axis=1)
     hits = np.all(drawn[:, None] == SETS[None], axis=2).astype(float)
