@@ -155,10 +155,10 @@ def test_the_mean_is_the_gradient(estimator, bend):
     np.testing.assert_allclose(mean, term_gradients(bowls(bend)).sum(axis=0), rtol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("steps", [0, 2, 3])
 @pytest.mark.parametrize("estimator", INCREMENTAL, ids=repr)
 def test_the_mean_is_the_gradient_whatever_the_table_holds(estimator, steps):
-    """Nothing, two terms, four, or all, expanded about another law than the one that is sampled."""
+    """Nothing, four terms, or all, expanded about another law than the one that is sampled."""
     f = bowls(1.5)
     state = after(estimator, f, steps, elsewhere())
     assert int(state.seen) == min(steps * BATCH, TERMS)
