@@ -26,7 +26,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
 from estimators import AbstractEnumerable, AbstractEstimator
-from estimators.base import evaluations
+from estimators.base import calls
 
 from .hoisting import hoisted
 from .problems import AbstractProblem
@@ -287,7 +287,7 @@ def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes
     dist, f = problem.example()
     # Coordinates are passed over by every moment, events by less: the weights are what was fastest on the speed page.
     numbers = 2 * sum(s.size for s in jax.tree.leaves(shapes))
-    numbers += evaluations(estimator, dist, f) * math.prod(dist.event_shape) // 4
+    numbers += calls(estimator, dist, f) * math.prod(dist.event_shape) // 4
     if AbstractEnumerable in estimator.requires:
         numbers += dist.support_size
     most, largest = chunk_limits(device.platform, (device.memory_stats() or {}).get("bytes_limit"))

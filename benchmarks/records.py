@@ -92,7 +92,7 @@ FIELDS: dict[str, Field] = {
     "kurtosis": Field(float, "largest fourth standardised moment of a coordinate; 3 for a normal law"),
     "max_share": Field(float, "share of the largest squared distance in their sum"),
     "heavy_tailed": Field(bool, "whether the tails are too heavy for the interval of the variance"),
-    "evaluations": Field(int, "calls of the objective by one estimate"),
+    "evaluations": Field(int, "calls of the objective by one estimate, of its terms if it is a sum"),
     "seconds_per_estimate": Field(float, "seconds for one estimate, compilation left out"),
     "batch": Field(int, "replicates computed together when timed"),
     "compile_seconds": Field(

@@ -146,6 +146,10 @@ from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao
 from .imle import AIMLE as AIMLE, IMLE as IMLE
 from .implicit import ImplicitReparameterization as ImplicitReparameterization, OptimalTransport as OptimalTransport
+from .joint_control import (
+    IncrementalControlVariate as IncrementalControlVariate,
+    JointControlVariate as JointControlVariate,
+)
 from .lax import LAX as LAX, SteinControlVariate as SteinControlVariate
 from .local_expectation import LocalExpectation as LocalExpectation
 from .measure_valued import MeasureValued as MeasureValued, UncoupledMeasureValued as UncoupledMeasureValued
@@ -160,6 +164,7 @@ from .objectives import (
     AbstractObjective as AbstractObjective,
     AbstractRegularizedLogWeight as AbstractRegularizedLogWeight,
     AbstractReturn as AbstractReturn,
+    AbstractSum as AbstractSum,
     AbstractSurrogate as AbstractSurrogate,
     AbstractUnrolled as AbstractUnrolled,
     BlackBox as BlackBox,
@@ -206,6 +211,7 @@ from .stratified import (
     StratifiedScoreFunction as StratifiedScoreFunction,
     SystematicScoreFunction as SystematicScoreFunction,
 )
+from .subsampled import DoublyStochastic as DoublyStochastic, MonteCarloControlVariate as MonteCarloControlVariate
 from .sum_and_sample import StochasticSumAndSample as StochasticSumAndSample, SumAndSample as SumAndSample
 from .taylor import RVRGE as RVRGE, DeltaMethod as DeltaMethod, RVRGEProduct as RVRGEProduct
 from .unordered_set import UnorderedSet as UnorderedSet

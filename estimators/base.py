@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .distributions.base import AbstractDistribution, AbstractFixedSupport, PRNGKey, Scalar
 from .distributions.discrete import AbstractEnumerable
-from .objectives import AbstractFunctional, AbstractObjective, Objective, offers
+from .objectives import AbstractFunctional, AbstractObjective, AbstractSum, Objective, offers
 
 Grads = TypeVar("Grads", bound=AbstractDistribution)
 State = PyTree
@@ -65,7 +65,7 @@ class AbstractEstimator(eqx.Module):
     @abstractmethod
     def evaluations(self, dist: AbstractDistribution) -> int:
         """How often one estimate calls `f`; a value with its derivative counts once. Of a functional, how many values of
-        it could be made of what one estimate evaluates."""
+        it could be made of what one estimate evaluates; of a sum, if that is required, how many of its terms it calls."""
 
 
 class AbstractStatelessEstimator(AbstractEstimator):
@@ -201,7 +201,7 @@ def incompatibility(estimator: AbstractEstimator, dist: AbstractDistribution, f:
         return f"`{name}` asks nothing else of the distribution, so it needs a fixed support, and `{type(dist).__name__}` has none."
     if isinstance(f, AbstractFunctional) and not _asks_of(estimator, AbstractFunctional):
         return f"`{name}` asks for values at one event, and `{type(f).__name__}`, a functional of the law, has none."
-    if evaluations(estimator, dist, f) > MOST_EVALUATIONS:
+    if calls(estimator, dist, f) > MOST_EVALUATIONS:
         return f"`{name}` would evaluate the objective more than {MOST_EVALUATIONS} times for one estimate, which is the limit."
     if AbstractEnumerable in estimator.requires and dist.support_size > MOST_EVALUATIONS:
         return f"`{name}` lists all events, and `{type(dist).__name__}` has more than {MOST_EVALUATIONS}, which is the limit."
@@ -213,14 +213,28 @@ def _asks_of(estimator: AbstractEstimator, kind: type) -> bool:
     return any(issubclass(capability, kind) for capability in estimator.requires)
 
 
+def calls(estimator: AbstractEstimator, dist: AbstractDistribution, f: Objective) -> int:
+    """How often one estimate calls `f`, or the function that `f` is made of if it is a functional, or the terms of a sum
+    if the estimator asks for one.
+
+    >>> from estimators import Bernoulli, ScoreFunction
+    >>> calls(ScoreFunction(num_samples=3), Bernoulli(logits=[0.0]), jnp.sum)
+    3
+    """
+    return estimator.evaluations(dist) * (f.arity if isinstance(f, AbstractFunctional) else 1)
+
+
 def evaluations(estimator: AbstractEstimator, dist: AbstractDistribution, f: Objective) -> int:
-    """How often one estimate evaluates `f`, or the function that `f` is made of if it is a functional.
+    """What one estimate costs: its `calls`, where one of a sum costs as many as it has terms.
+
+    So of a sum all is counted in terms, whether an estimator evaluates a few of them or `f` as a whole.
 
     >>> from estimators import Bernoulli, ScoreFunction
     >>> evaluations(ScoreFunction(num_samples=3), Bernoulli(logits=[0.0]), jnp.sum)
     3
     """
-    return estimator.evaluations(dist) * (f.arity if isinstance(f, AbstractFunctional) else 1)
+    as_a_whole = isinstance(f, AbstractSum) and not _asks_of(estimator, AbstractSum)
+    return calls(estimator, dist, f) * (f.terms if as_a_whole else 1)
 
 
 def _words(capability: type) -> str:

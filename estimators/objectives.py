@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .distributions.base import AbstractDistribution
 
@@ -69,6 +69,20 @@ class AbstractLinearLayer(AbstractDifferentiable):
 
     def __call__(self, weights: Event) -> Scalar:
         return self.loss(self.inputs @ weights)
+
+
+class AbstractSum(AbstractObjective):
+    """A sum of `terms` functions of one event, `f(x) = sum_n term(n, x)`, of which an estimator may evaluate a few.
+
+    Which are evaluated is then a second source of noise beside the event. The terms are numbered from zero. `f(x)`
+    itself may be made in any way that is faster than term by term.
+    """
+
+    terms: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def term(self, n: Int[Array, ""], x: Event) -> Scalar:
+        """The value of term `n` at the event `x`; `n` may be traced."""
 
 
 class AbstractSurrogate(AbstractObjective):

@@ -36,6 +36,8 @@ from .registration import ESTIMATORS
 from .validation import require_at_least, require_positive
 
 Twist = Float[Array, "size size"]
+# Speeds that are learned at most: beyond, memory and the number of estimates that they would need are out of proportion.
+MOST_SPEEDS = 10**7
 
 
 def path_and_twist(key: PRNGKey, dist: Grads, f: Objective) -> tuple[Grads, Twist]:
@@ -126,7 +128,7 @@ class UnrestrictedVelocityField(AbstractLearnedEstimator):
     (3, 3)
 
     What is trained has as many numbers as there are parameters times pairs of variables; `AdaptiveVelocityField` makes do
-    with fewer. Since two solutions of the transport equation that are linear in the event differ by such a whirl, the one
+    with fewer, and an event of more than some 200 numbers is refused. Since two solutions of the transport equation that are linear in the event differ by such a whirl, the one
     of least kinetic energy, `OptimalTransport`, is among those that are searched: for a normal law with a full covariance
     the best of them varies no more than it. For independent normal variables the path is that solution, and the whirls are
     still there. They are of no use to an `f` of a single variable, which has no plane.
@@ -146,8 +148,14 @@ class UnrestrictedVelocityField(AbstractLearnedEstimator):
     def control(self, key: PRNGKey, dist: Grads) -> Grads:
         """For each parameter the speed in each plane, along a last axis."""
         del key
-        size = int(np.prod(dist.event_shape))
-        return jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, size * (size - 1) // 2), leaf.dtype), dist)
+        size = math.prod(dist.event_shape)
+        planes, parameters = size * (size - 1) // 2, sum(leaf.size for leaf in jax.tree.leaves(dist))
+        if planes * parameters > MOST_SPEEDS:
+            raise ValueError(
+                f"`UnrestrictedVelocityField` learns a speed for each parameter and plane, {planes * parameters:,} of them for an "
+                f"event of {size} numbers, and at most {MOST_SPEEDS:,}; use `AdaptiveVelocityField` or a smaller event."
+            )
+        return jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, planes), leaf.dtype), dist)
 
     def gradient(self, key: PRNGKey, control: Grads, dist: Grads, f: Objective) -> Grads:
         path, twist = path_and_twist(key, dist, f)

@@ -39,6 +39,7 @@ STRUCTURED = {
     "conjugate-inclusive": 60_000,
     "conjugate-thermodynamic": 60_000,
     "conjugate-evidence": 60_000,
+    "logistic-regression:data=australian,batch=16": 60_000,
     "tabular-mdp:states=2,slip=0.05,seed=2": 60_000,
 }
 # And for one that takes bits alone.

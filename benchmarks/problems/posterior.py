@@ -12,9 +12,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from estimators import AbstractDifferentiable, Normal
+from estimators import AbstractDifferentiable, AbstractSum, Normal
 
 from .base import (
     PROBLEMS,
@@ -41,8 +41,8 @@ class AbstractLikelihood(AbstractDifferentiable):
         """`E[f(z)], z ~ dist`, differentiable in `dist`."""
 
 
-class LinearGaussian(AbstractLikelihood):
-    """`x ~ N(weight z, noise^2)`, each coordinate of `x` with a noise of its own."""
+class LinearGaussian(AbstractLikelihood, AbstractSum):
+    """`x ~ N(weight z, noise^2)`, each coordinate of `x` with a noise and a term of its own."""
 
     weight: Float[Array, "data latents"]
     log_noise: Float[Array, "data"]
@@ -52,6 +52,13 @@ class LinearGaussian(AbstractLikelihood):
 
     def __call__(self, z: Float[Array, "latents"]) -> Scalar:
         return Normal(self.weight @ z, self.log_noise).log_prob(self.x)
+
+    @property
+    def terms(self) -> int:
+        return len(self.x)
+
+    def term(self, n: Int[Array, ""], z: Float[Array, "latents"]) -> Scalar:
+        return Normal(jnp.vdot(self.weight[n], z), self.log_noise[n]).log_prob(self.x[n])
 
     def expectation(self, dist: Normal) -> Scalar:
         """The value at the mean, less half the variance of each mean of `x` in units of its noise."""

@@ -8,6 +8,7 @@ MOVED = "pathwise,antithetic-pathwise,latin-hypercube-pathwise,quasi-monte-carlo
 NORMAL = "antithetic-score-function,measure-valued,uncoupled-measure-valued,lax,stein,overdispersed,pgpe"
 CONTROLLED = "moment-matched-pathwise,delta-method,rv-rge,rv-rge-hvp,control-variate-ensemble,quadratic-control-variate"
 IMPLICIT = "implicit,optimal-transport"
+FIELDS = "adaptive-velocity-field,unrestricted-velocity-field"
 
 
 @SUITES.register("crossovers")
@@ -38,12 +39,12 @@ def continuous() -> Suite:
         "continuous",
         "Score-function, pathwise, implicit, transported, measure-valued and controlled gradients on seventeen families of laws.",
         (
-            block(f"{SCORED},{MOVED},{NORMAL},{CONTROLLED}", normal, 20_000),
+            block(f"{SCORED},{MOVED},{NORMAL},{CONTROLLED},unrestricted-velocity-field", normal, 20_000),
             block(f"{SCORED},{NORMAL}", "gaussian-step", 20_000),
             block(f"{SCORED},{MOVED},lax,measure-valued", scaled, 20_000),
             block(f"{SCORED},{MOVED}", "kumaraswamy-moment,truncated-normal-quadratic", 20_000),
             block(f"{MOVED},measure-valued", "uniform-cosine", 20_000),
-            block(f"{SCORED},pathwise,lax,optimal-transport", "multivariate-normal-quadratic", 20_000),
+            block(f"{SCORED},{MOVED},lax,optimal-transport,{FIELDS}", "multivariate-normal-quadratic", 20_000),
             block(f"{SCORED},{IMPLICIT},g-rep,rsvi,measure-valued", f"{concentrations},gamma-logarithm", 20_000),
             block(f"{SCORED},{IMPLICIT},g-rep", "beta-moment", 20_000),
             block(f"{SCORED},{IMPLICIT},rsvi", "dirichlet-moment", 20_000),
@@ -69,5 +70,30 @@ def variational() -> Suite:
         (
             block(f"{forms},score-function,pathwise,leave-one-out", f"{distances},{models}", 20_000),
             block(f"{SCORED},{MOVED},{NORMAL},{CONTROLLED}", regressions, 5_000),
+        ),
+    )
+
+
+@SUITES.register("subsampling")
+def subsampling() -> Suite:
+    """Rows of a table drawn by an estimator: which of the two sources of noise a control variate takes away."""
+    names = (
+        "doubly-stochastic",
+        "monte-carlo-control-variate",
+        "incremental-control-variate",
+        "joint-control-variate",
+    )
+    tables = ["german", "australian", "ionosphere", "sonar"]
+    # From 2 on, the default warm-up sees every row of the table.
+    batches = ",".join(grid(name, "batch", [2, 8, 32, 128, 512]) for name in names)
+    points = ["initial", "optimum"]
+    return Suite(
+        "subsampling",
+        "Bayesian logistic regression from a few rows at a time: control variates of the noise, of the rows, and of both.",
+        (
+            block(
+                f"pathwise,rv-rge,{','.join(names)}", grid("logistic-regression:point=optimum", "data", tables), 20_000
+            ),
+            block(f"pathwise,rv-rge,{batches}", grid("logistic-regression", "point", points), 20_000),
         ),
     )

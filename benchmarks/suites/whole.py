@@ -9,6 +9,7 @@ PARTS = (
     "crossovers",
     "continuous",
     "variational",
+    "subsampling",
     "layers",
     "perturbation",
     "policies",
