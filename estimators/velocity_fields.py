@@ -127,11 +127,12 @@ class UnrestrictedVelocityField(AbstractLearnedEstimator):
     >>> print(UnrestrictedVelocityField().control(jax.random.key(0), dist).loc.shape)
     (3, 3)
 
-    What is trained has as many numbers as there are parameters times pairs of variables; `AdaptiveVelocityField` makes do
-    with fewer, and an event of more than some 200 numbers is refused. Since two solutions of the transport equation that are linear in the event differ by such a whirl, the one
-    of least kinetic energy, `OptimalTransport`, is among those that are searched: for a normal law with a full covariance
-    the best of them varies no more than it. For independent normal variables the path is that solution, and the whirls are
-    still there. They are of no use to an `f` of a single variable, which has no plane.
+    What is trained has as many numbers as there are parameters times pairs of variables, so that an event of more than
+    some 200 numbers is refused; `AdaptiveVelocityField` makes do with fewer. Since two solutions of the transport
+    equation that are linear in the event differ by such a whirl, the one of least kinetic energy, `OptimalTransport`, is
+    among those that are searched: for a normal law with a full covariance the best of them varies no more than it. For
+    independent normal variables the path is that solution, and the whirls are still there. They are of no use to an `f`
+    of a single variable, which has no plane.
 
     **References:** Jankowiak and Karaletsos, Pathwise derivatives for multivariate distributions, 2019,
     arXiv:1806.01856.
