@@ -1,6 +1,6 @@
-"""Compile time: the toys suite cold and warm, against one naive `jit` for each cell.
+"""Compile time: whole suites cold and warm, against one naive `jit` for each cell.
 
-The suite runs in processes of its own, first with an empty cache of compiled programs and then with the same. The naive way is
+`toys` has few points of many problems, `crossovers` many points of few, and `vae` larger programs. A suite runs in processes of its own, first with an empty cache of compiled programs and then with the same. The naive way is
 what one writes for a single cell, `jit(vmap(estimate))` over all keys with the parameters closed over and NumPy's moments of what comes
 back; it is timed on every `STRIDE`-th cell that fits, in one process, and scaled to all of them.
 """
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+SUITES_TIMED = ("toys", "crossovers", "vae")
 STRIDE = 12
 
 
@@ -63,25 +64,29 @@ def naive_seconds(name: str) -> dict:
     }
 
 
-def main(name: str = "toys") -> None:
+def row(name: str) -> dict:
+    """The times of one suite."""
     with tempfile.TemporaryDirectory() as cache:
         cold, reported = suite_seconds(name, cache)
         warm, left = suite_seconds(name, cache)
-    naive = naive_seconds(name)
-    print(
-        json.dumps(
-            {
-                "suite": name,
-                "cold": cold,
-                "warm": warm,
-                "naive": naive,
-                "programs": len(reported),
-                "compile_seconds": {"median": sorted(reported)[len(reported) // 2], "sum": sum(reported)},
-                "compiled_when_warm": len(left),
-            }
-        )
-    )
+    return {
+        "suite": name,
+        "cold": cold,
+        "warm": warm,
+        "naive": naive_seconds(name),
+        "programs": len(reported),
+        "compile_seconds": {"median": sorted(reported)[len(reported) // 2], "sum": sum(reported)},
+        "compiled_when_warm": len(left),
+    }
+
+
+def main() -> None:
+    rows = []
+    for name in SUITES_TIMED:
+        rows.append(row(name))
+        print(rows[-1], file=sys.stderr, flush=True)
+    print(json.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -78,20 +78,43 @@ def growth(content: dict) -> str:
 
 
 def compiling(content: dict) -> str:
-    """Wall time of a suite, cold, warm and naive."""
-    naive, compiled = content["naive"], content["compile_seconds"]
-    rows = [
-        ("one naive `jit` for each cell", f"{naive['scaled']:.0f}", "1"),
-        ("`scorepath run`, no cache", f"{content['cold']:.0f}", f"{content['cold'] / naive['scaled']:.3f}"),
-        ("`scorepath run`, same cache", f"{content['warm']:.0f}", f"{content['warm'] / naive['scaled']:.3f}"),
-    ]
+    """Wall time of suites, cold, warm and naive."""
+    rows = []
+    for row in content["rows"]:
+        naive, compiled, scaled = row["naive"], row["compile_seconds"], row["naive"]["scaled"]
+        rows.append(
+            (
+                row["suite"],
+                str(naive["cells"]),
+                str(row["programs"]),
+                f"{compiled['median']:.2f}",
+                f"{row['cold']:.0f}",
+                f"{row['warm']:.0f}",
+                f"{scaled:.0f}",
+                f"{row['cold'] / scaled:.2f}",
+                f"{row['warm'] / scaled:.2f}",
+            )
+        )
+    timed = ", ".join(f"{row['naive']['timed']} of {row['suite']}" for row in content["rows"])
     caption = (
-        f"The suite `{content['suite']}`, {naive['cells']} cells that fit, compilation and measurement together. The "
-        f"naive way was timed on {naive['timed']} of the cells ({naive['seconds']:.0f} s) and scaled to all. Cold, the cells share "
-        f"{content['programs']} programs, median compile time {compiled['median']:.2f} s, {compiled['sum']:.0f} s together, on as many "
-        f"threads as cores; warm, {content['compiled_when_warm']} were compiled anew."
+        "Wall seconds of a whole suite, start-up, compilation, truth, measurement and verdicts together, with an empty cache of "
+        "programs (cold) and with that which it left (warm), beside one naive `jit(vmap(estimate))` for each cell that fits, whose "
+        f"gradients are kept and whose moments are NumPy's, without truth, warm-up or interval. The naive way was timed on {timed}, and "
+        "scaled to all cells. Compile seconds are of one program of the suite, two being compiled at a time; warm, "
+        f"{sum(row['compiled_when_warm'] for row in content['rows'])} were compiled anew."
     )
-    return _table("Compile time", caption, ("way", "seconds", "of naive"), rows)
+    columns = (
+        "suite",
+        "cells",
+        "programs",
+        "s to compile one",
+        "cold",
+        "warm",
+        "naive",
+        "cold / naive",
+        "warm / naive",
+    )
+    return _table("Compile time", caption, columns, rows)
 
 
 def shares(content: dict) -> str:

@@ -24,7 +24,7 @@ BATCH = 6
 PAIRS = list(pairs())
 FIRST = list({name: (name, case_name) for name, case_name in reversed(PAIRS)}.values())[::-1]
 # Of an estimator that accepts many cases a few stand for the others, spread over the list; `-m slow` runs them all.
-MOST_CASES = 4
+MOST_CASES = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
