@@ -1,8 +1,9 @@
 """Compile time: whole suites cold and warm, against one naive `jit` for each cell.
 
-`toys` has few points of many problems, `crossovers` many points of few, and `vae` larger programs. A suite runs in processes of its own, first with an empty cache of compiled programs and then with the same. The naive way is
-what one writes for a single cell, `jit(vmap(estimate))` over all keys with the parameters closed over and NumPy's moments of what comes
-back; it is timed on every `STRIDE`-th cell that fits, in one process, and scaled to all of them.
+`toys` has few points of many problems, `crossovers` many points of few, and `vae` larger programs. A suite runs in processes of its own,
+first with an empty cache of compiled programs and then with the same. The naive way is what one writes for a single cell,
+`jit(vmap(estimate))` over all keys with the parameters closed over and NumPy's moments of what comes back; it is timed on every
+`STRIDE`-th cell that fits, in one process, and scaled to all of them.
 """
 
 import json
