@@ -4,6 +4,7 @@ All that is kept of the replicates are sums and the largest squared distances, a
 processes and rounds. A cell is run in rounds, each twice as long as all before it, until somebody has seen enough.
 """
 
+import functools
 import itertools
 import math
 import time
@@ -18,10 +19,13 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from estimators import AbstractEstimator
+
 from . import harness, processes
 from .moments import Moments, Spread, tail_length
 from .problems import AbstractProblem, Truth
 from .schedule import PILOT, calls
+from .work import PRNGKey, work_of
 
 T = TypeVar("T")
 
@@ -84,23 +88,45 @@ class Cell:
 
 
 def accumulate(
-    program: harness.Program,
-    estimator,
+    estimator: AbstractEstimator,
     state: PyTree,
     problem: AbstractProblem,
-    key,
+    key: PRNGKey,
     rounds: list[int],
     truth: Truth | None,
+    *,
+    chunk: int | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
     progress: Callable[[int], None] = lambda done: None,
-    enough: Callable[[Totals], bool] = lambda totals: False,
-) -> tuple[Totals, float]:
-    """The totals of the replicates from 0 on, and the seconds that it took to run them, on the slowest process.
+    enough: Callable[[harness.Program, Totals], bool] = lambda program, totals: False,
+) -> tuple[harness.Program, Totals, float]:
+    """The program, the totals of the replicates from 0 on, and the seconds that it took to run them and to add them up, on
+    the slowest process.
 
     `rounds` are the numbers of replicates after which `enough` is asked, each twice the one before; the last ends the
-    run whatever it says.
+    run whatever it says. Replicates that do not read their keys are all equal, and one is run. `chunk` of them are
+    computed together on each of `devices`: as many as seem best on all there are, unless given. As long as memory runs
+    out, all is done again with half as many; raises `MemoryError` if not even one fits.
     """
-    arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
-    cell = Cell(program, arrays, problem, key, truth).centred(min(PILOT, rounds[0]))
+    devices = tuple(devices or jax.local_devices())
+    while True:
+        try:
+            with processes.together():
+                program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
+            counts = [1] if program.work.deterministic else rounds
+            arrays, _ = eqx.partition((estimator, state, problem), eqx.is_array)
+            cell = Cell(program, arrays, problem, key, truth).centred(min(PILOT, counts[0]))
+            return program, *_rounds(cell, counts, progress, functools.partial(enough, program))
+        except MemoryError:
+            chunk = (chunk or work_of(estimator, state, problem, devices).chunk) // 2
+            if chunk == 0:
+                raise
+
+
+def _rounds(
+    cell: Cell, rounds: list[int], progress: Callable[[int], None], enough: Callable[[Totals], bool]
+) -> tuple[Totals, float]:
+    """The totals of the rounds that were run until somebody had seen enough, and their seconds."""
     longest = tail_length(rounds[-1])
     totals, seconds, done = cell.nothing(longest), 0.0, 0
     for count in rounds:
@@ -115,7 +141,8 @@ def accumulate(
 def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[int], None]) -> tuple[Totals, float]:
     """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process.
 
-    While the replicates of one call are added up on the host, the devices are at the next.
+    While the replicates of one call are added up on the host, the devices are at the next. Where one fails, that which
+    has been started is waited for.
     """
     fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
     share = len(work.devices), processes.index(), processes.count()
@@ -127,7 +154,7 @@ def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[i
             for (block, (first, last)), result in zip(call, running.result(), strict=True):
                 cell.add(fresh, block, last - first, result)
             progress(min(begin + fresh.moments.count * processes.count(), end))
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
     return merged(fresh), float(processes.gathered(np.array([seconds])).max())
 
 

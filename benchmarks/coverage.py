@@ -22,6 +22,7 @@ from .coverage_cells import Cell, cells, planted_bugs, unbiased_family
 from .coverage_page import COLUMNS, FLAGGED, QUANTITIES, SILENT, TRUSTED, Row, row, write_page
 from .measurement import Measurement, flatten
 from .simulation import Subject
+from .work import double_precision
 
 RUNS = 2000
 REPLICATES = 2000
@@ -147,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     about = {
         "command": f"python -m benchmarks.coverage --out {arguments.out} --seed {arguments.seed}",
         "seconds": round(time.perf_counter() - started),
-        "dtype": "float64" if harness.double_precision() else "float32",
+        "dtype": "float64" if double_precision() else "float32",
         "versions": environment.versions(),
         "commit": environment.commit(),
         **environment.machine(),

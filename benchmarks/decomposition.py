@@ -40,6 +40,7 @@ from .moments import BLOCKS
 from .problems import mismatch
 from .problems.minibatch import Minibatch
 from .random import fenced
+from .work import single
 
 # Fewer would leave blocks of one replicate.
 FEWEST = 2 * BLOCKS
@@ -183,7 +184,7 @@ def _pairs(
     def replicate(index):
         key_images, *keys = jax.random.split(jax.random.fold_in(key, index), 3)
         images = problem.draw(key_images)
-        first, second = (_flat(harness.single(estimator, state, images, k)[0]["encoder"]) for k in keys)
+        first, second = (_flat(single(estimator, state, images, k)[0]["encoder"]) for k in keys)
         return (first + second) / 2 - centre, (first - second) / 2
 
     offset, difference = (jnp.where(used[:, None], rows, 0) for rows in jax.vmap(replicate)(indices))

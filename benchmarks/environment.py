@@ -11,6 +11,11 @@ from pathlib import Path
 PACKAGES = ("scorepath", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "pandas")
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def versions() -> str:
     """Versions of Python and of the packages that numbers depend on, as a JSON object."""
@@ -51,7 +56,7 @@ def machine() -> dict[str, str]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(cores()),
         "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
     }
 

@@ -100,7 +100,8 @@ def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict, shared:
     running = float(measured["run"] @ parts[0].run_terms(cell.replicates))
     for warm_up in parts[1:]:
         running += float(measured["run"][1:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[1:])
-    held = 2 * parts[0].returned_bytes() + parts[0].moment_bytes()  # on the device, and a copy on the host
+    # On the device, and the copies of two calls on the host: one is added up while the other is made.
+    held = 3 * parts[0].returned_bytes() + parts[0].moment_bytes()
     memory = measured["memory"]["chunk"] * parts[0].chunk * parts[0].bytes + held
     return round(compiling, 2), round(running, 2), round(memory)
 

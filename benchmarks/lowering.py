@@ -18,6 +18,7 @@ from . import harness
 from .moments import BLOCKS
 from .runner import problem_of
 from .suites import Cell
+from .work import TRIPS_PER_CALL, single, state_shape, work_of
 
 
 class Program(NamedTuple):
@@ -40,12 +41,12 @@ class Program(NamedTuple):
     def run_terms(self, replicates: int) -> np.ndarray:
         """What the constants of `run` multiply."""
         count = 1 if self.deterministic else replicates
-        calls = min(BLOCKS, count) + count // (harness.TRIPS_PER_CALL * self.chunk)
+        calls = min(BLOCKS, count) + count // (TRIPS_PER_CALL * self.chunk)
         return np.array([calls, *(count * np.array([self.flops, self.transcendentals, self.bytes]))])
 
     def returned_bytes(self) -> int:
         """The scalars that one call returns: three in float32 for each leaf of each replicate that it has room for."""
-        return 3 * 4 * harness.TRIPS_PER_CALL * self.chunk * self.leaves
+        return 3 * 4 * TRIPS_PER_CALL * self.chunk * self.leaves
 
     def moment_bytes(self) -> int:
         """The float64 sums on the host: the first power per block, three others, the centre and the truth."""
@@ -55,7 +56,7 @@ class Program(NamedTuple):
 def _parts(cell: Cell):
     """Estimator, shapes of its state, and problem of a cell."""
     estimator, problem = cell.estimator.create(ESTIMATORS), problem_of(cell.problem)
-    return estimator, harness.state_shape(estimator, problem), problem
+    return estimator, state_shape(estimator, problem), problem
 
 
 def structure(cell: Cell) -> tuple:
@@ -67,7 +68,7 @@ def structure(cell: Cell) -> tuple:
 def lowered(cell: Cell) -> list[Program]:
     """The program of a cell, and that of one step of its warm-up if it has one; nothing is compiled."""
     estimator, state, problem = _parts(cell)
-    work = harness.work_of(estimator, state, problem, tuple(jax.local_devices()[:1]))
+    work = work_of(estimator, state, problem, tuple(jax.local_devices()[:1]))
     shared = {
         "coordinates": work.size,
         "leaves": len(work.sizes),
@@ -77,11 +78,11 @@ def lowered(cell: Cell) -> list[Program]:
     arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
 
     def replicate(arrays, key):
-        return harness.single(*eqx.combine(arrays, static), key)[0]
+        return single(*eqx.combine(arrays, static), key)[0]
 
     def step(arrays, key):
         estimator, state, problem = eqx.combine(arrays, static)
-        return eqx.filter(estimator.adapt(state, harness.single(estimator, state, problem, key)[1]), eqx.is_array)
+        return eqx.filter(estimator.adapt(state, single(estimator, state, problem, key)[1]), eqx.is_array)
 
     functions = [replicate] if state is None else [replicate, step]
     return [Program(*_counts(function, arrays), **shared) for function in functions]

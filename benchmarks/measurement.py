@@ -20,6 +20,7 @@ from .moments import Moments, Spread
 from .precision import BUDGET, Precision, rounds
 from .problems import AbstractProblem, Truth, mismatch
 from .random import fenced
+from .work import Work, state_shape
 
 # Replicates of a measurement for which neither a number nor a precision is asked.
 REPLICATES = 10_000
@@ -51,7 +52,7 @@ class Measurement:
     warm_up_steps: int
     compile_seconds: float | None
     run_seconds: float
-    work: harness.Work
+    work: Work
     processes: int
 
     @property
@@ -138,7 +139,8 @@ def measure(
     harness.check_key(key)
     key = fenced(key)
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
-    state = harness.warm_up(estimator, problem, key, warm_up_steps)
+    with processes.together():
+        state = harness.warm_up(estimator, problem, key, warm_up_steps)
     measurement = functools.partial(
         Measurement,
         estimator=estimator,
@@ -151,38 +153,26 @@ def measure(
         processes=processes.count(),
     )
 
-    def attempt(chunk: int | None) -> Measurement:
-        with processes.together():
-            program = harness.compiled(estimator, state, problem, key, chunk=chunk, devices=devices)
-        facts = dict(compile_seconds=program.compile_seconds, work=program.work)
-
-        def enough(totals: Totals) -> bool:
-            return measurement(**facts, moments=totals.moments, spreads=totals.spreads, run_seconds=0.0).is_precise
-
-        # Replicates that do not read their keys are all equal, and one need be run.
-        counts = [1] if program.work.deterministic else rounds(replicates, precision)
-        totals, seconds = accumulate(program, estimator, state, problem, key, counts, truth, progress, enough)
+    def made(program: harness.Program, totals: Totals, seconds: float = 0.0) -> Measurement:
         return measurement(
-            **facts,
             moments=totals.moments,
             spreads=totals.spreads,
+            compile_seconds=program.compile_seconds,
             run_seconds=seconds / totals.moments.count,
+            work=program.work,
         )
 
-    devices = tuple(devices or jax.local_devices())
-    while True:
-        try:
-            return attempt(chunk)
-        except MemoryError:
-            chunk = (chunk or harness.work_of(estimator, state, problem, devices).chunk) // 2
-            if chunk == 0:
-                raise
+    def enough(program: harness.Program, totals: Totals) -> bool:
+        return made(program, totals).is_precise
+
+    counts, given = rounds(replicates, precision), dict(chunk=chunk, devices=devices, progress=progress, enough=enough)
+    return made(*accumulate(estimator, state, problem, key, counts, truth, **given))
 
 
 def prepare(estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array) -> None:
     """Compile what `measure` will run, and nothing more: so that cells can be compiled side by side and run alone."""
     if mismatch(estimator, problem) is None:
-        state = harness.state_shape(estimator, problem)
+        state = state_shape(estimator, problem)
         if state is not None:
             harness.warm_up_program(estimator, problem, fenced(key))
         harness.compiled(estimator, state, problem, fenced(key))
@@ -200,8 +190,8 @@ def reference_truth(
     if reference is None:
         return None
     own = jax.random.fold_in(key, REFERENCE)
-    program = harness.compiled(reference, None, problem, own)
-    moments = accumulate(program, reference, None, problem, own, [replicates], None)[0].moments
+    program, totals, _ = accumulate(reference, None, problem, own, [replicates], None)
+    moments = totals.moments
     error = np.sqrt(moments.variance / moments.count)
     shapes = program.work.shapes
     return Truth(unflatten(moments.mean, shapes), "reference run", unflatten(error, shapes))

@@ -176,8 +176,9 @@ def together() -> Iterator[None]:
         raise failure
     if graves.any():
         worst = int(graves.argmax())
-        text = f"Process {worst} of {count()} failed."
-        raise (MemoryError if graves[worst] == 1 else RuntimeError)(text) from failure
+        if graves[worst] == 1:
+            raise MemoryError(f"Memory ran out on process {worst} of {count()}.")
+        raise RuntimeError(f"Process {worst} of {count()} failed.") from failure
 
 
 def on_the_first(action: Callable, elsewhere=None):

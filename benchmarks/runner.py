@@ -4,7 +4,6 @@ others go on."""
 import contextlib
 import functools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,14 @@ import numpy as np
 from estimators import ESTIMATORS
 
 from . import environment
-from .harness import double_precision, stream_key
+from .harness import stream_key
 from .measurement import Incompatible, Measurement, hyperparameters, measure, prepare
 from .precision import Precision
 from .problems import PROBLEMS, AbstractProblem, Truth, mismatch
 from .records import Record, make_record
 from .specs import Spec, UserError
 from .suites import Cell
+from .work import double_precision
 
 WARM_UP_STEPS = 500
 # Cells compiled ahead for each core.
@@ -144,7 +144,7 @@ def run_all(
     A window of cells is compiled side by side, one to a core, before its first is run: nothing compiles while a cell is
     timed, and no more is lost by an interruption than a window's compilation.
     """
-    workers = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)
+    workers = environment.cores()
     for window in _windows(cells, WINDOW * workers):
         identities = [plan.identity(cell) for cell in window]
         held = [finished(identity) for identity in identities]

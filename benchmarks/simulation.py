@@ -25,6 +25,7 @@ from .moments import Moments, Spread, tail_length
 from .problems import AbstractProblem, Truth
 from .random import fenced
 from .schedule import PILOT, edges
+from .work import Work, double_precision, gradient_shape, single
 
 # Numbers drawn together.
 BATCH = 2**22
@@ -56,7 +57,7 @@ def _draw(estimator, state, problem, keys, replicates):
     """Gradients `[runs, replicates, coordinates]`."""
 
     def one(key, index):
-        gradient = harness.single(estimator, state, problem, jax.random.fold_in(key, index))[0]
+        gradient = single(estimator, state, problem, jax.random.fold_in(key, index))[0]
         return jax.numpy.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
 
     indices = jax.numpy.arange(replicates, dtype=jax.numpy.uint32)
@@ -66,14 +67,14 @@ def _draw(estimator, state, problem, keys, replicates):
 def _empty(subject: Subject, replicates: int) -> Measurement:
     """A measurement without its moments."""
     estimator, problem = subject.estimator, subject.problem
-    shapes = harness.gradient_shape(estimator, subject.state, problem)
-    work = harness.Work(
+    shapes = gradient_shape(estimator, subject.state, problem)
+    work = Work(
         shapes=shapes,
         deterministic=False,
         chunk=1,
         devices=tuple(jax.local_devices()),
         order=4,
-        x64=harness.double_precision(),
+        x64=double_precision(),
     )
     return Measurement(
         estimator=estimator,

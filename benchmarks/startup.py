@@ -14,6 +14,8 @@ from pathlib import Path
 import jax
 import pooch
 
+from .environment import cores
+
 SWITCH = "SCOREPATH_COMPILE_CACHE"
 HIT = "/jax/compilation_cache/cache_hits"
 # Programs that compile in less are not worth a file.
@@ -34,11 +36,6 @@ def prepare() -> None:
     else:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILE_SECONDS)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path | None:

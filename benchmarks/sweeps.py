@@ -46,7 +46,9 @@ def part_figures(frame: pd.DataFrame) -> Iterator[tuple[str, str, Figure]]:
         found.setdefault((number, *along["parameters"].drop_duplicates().sort_values()), []).append(along)
     for (number, *parts), frames in sorted(found.items()):
         words = f"{number.replace('_', ' ')}, of {' and '.join(parts)} one by one"
-        yield safe_name(f"sweep-{'-'.join([number, *parts])}"), words, _part_page(number, parts, pd.concat(frames))
+        along = pd.concat(frames)
+        if not along["exact"].all():
+            yield safe_name(f"sweep-{'-'.join([number, *parts])}"), words, _part_page(number, parts, along)
 
 
 def _along_arguments(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

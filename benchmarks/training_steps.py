@@ -11,13 +11,14 @@ from estimators import ESTIMATORS
 from . import environment
 from .data import load
 from .decomposition import FEWEST, Decomposition, decompose
-from .harness import double_precision, stream_key
+from .harness import stream_key
 from .measurement import flatten, hyperparameters
 from .noise import PARTS, make_row
 from .problems import PROBLEMS, mismatch
 from .problems.minibatch import Minibatch
 from .problems.vae import VariationalAutoencoder
 from .specs import Spec, UserError
+from .work import double_precision
 
 
 def training_step(spec: Spec, batch: int) -> Minibatch:

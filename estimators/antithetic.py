@@ -33,7 +33,7 @@ def _pair(dist: Bernoulli, noise: Event) -> tuple[Event, Event]:
     return dist.harden(dist.perturb(noise)), dist.harden(dist.perturb(-noise))
 
 
-def _require_pairs(estimator: AbstractEstimator) -> None:
+def require_pairs(estimator: AbstractEstimator) -> None:
     if estimator.num_pairs < 1:
         name = type(estimator).__name__
         raise ValueError(f"`{name}` needs `num_pairs >= 1`, got {estimator.num_pairs}; one pair is two samples.")
@@ -108,7 +108,7 @@ class ARM(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Bernoulli,)
 
     def __check_init__(self):
-        _require_pairs(self)
+        require_pairs(self)
 
     def gradient(self, key: PRNGKey, dist: Bernoulli, f: Objective) -> Bernoulli:
         def one(noise: Event) -> Event:
@@ -150,7 +150,7 @@ class DisARM(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Bernoulli,)
 
     def __check_init__(self):
-        _require_pairs(self)
+        require_pairs(self)
 
     def gradient(self, key: PRNGKey, dist: Bernoulli, f: Objective) -> Bernoulli:
         def one(noise: Event) -> Event:

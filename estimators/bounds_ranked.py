@@ -32,8 +32,8 @@ class TailAdaptive(AbstractStatelessEstimator):
     $$\hat g = \sum_k v_k\, \frac{\partial \log w_k}{\partial z_k}\, \nabla_\theta z_k, \qquad
     v_k = \frac{\bar F(w_k)^\beta}{\sum_j \bar F(w_j)^\beta}, \qquad \bar F(w) = \frac1K \#\{j : w_j \ge w\}.$$
 
-    Here $\bar F(w)^\beta$ stands for the factor $w^2 f''(w)$ of a divergence: its mean, $1 / (1 + \beta)$ for many samples, is
-    one and the same however heavy the tail of the weights is.
+    Here $\bar F(w)^\beta$ stands for the factor $w^2 f''(w)$ of a divergence: its mean over the samples, $H_K$ for
+    $\beta = -1$ and near $1 / (1 + \beta)$ above it, is the same however heavy the tail of the weights is.
 
     Biased: the factor is made from the samples, and the sum of the factors divides it, so that it follows the gradient of no
     fixed objective; it is measured against that of the bound it is given. For one sample it is `StickingTheLanding`, and for

@@ -63,7 +63,7 @@ def pairwise_gradient(f: Objective, xs: Events, ratios: Ratios) -> Categorical:
     return Categorical(jnp.sum(weights[..., None] * steps, axis=(-3, -2)))
 
 
-def _require_samples(estimator: AbstractEstimator) -> None:
+def require_samples(estimator: AbstractEstimator) -> None:
     if estimator.num_samples < 2:
         name, number = type(estimator).__name__, estimator.num_samples
         raise ValueError(f"`{name}` needs `num_samples >= 2`, got {number}; a sample is compared with the others.")
@@ -158,7 +158,7 @@ class CARMSInverseCDF(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Categorical,)
 
     def __check_init__(self):
-        _require_samples(self)
+        require_samples(self)
 
     def gradient(self, key: PRNGKey, dist: Categorical, f: Objective) -> Categorical:
         key_uniforms, key_order = jax.random.split(key)
@@ -208,7 +208,7 @@ class CARMSStickBreaking(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Categorical,)
 
     def __check_init__(self):
-        _require_samples(self)
+        require_samples(self)
 
     def gradient(self, key: PRNGKey, dist: Categorical, f: Objective) -> Categorical:
         shape = (*dist.logits.shape[:-1], dist.logits.shape[-1] - 1, self.num_samples)

@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, PRNGKey
-from .carms import _require_samples, of_the_others, pairwise_gradient
+from .carms import of_the_others, pairwise_gradient, require_samples
 from .distributions import AbstractDistribution, Categorical
 from .objectives import Objective
 from .registration import ESTIMATORS
@@ -121,7 +121,7 @@ class CARMSGumbel(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Categorical,)
 
     def __check_init__(self):
-        _require_samples(self)
+        require_samples(self)
 
     def gradient(self, key: PRNGKey, dist: Categorical, f: Objective) -> Categorical:
         shape = (*dist.logits.shape, self.num_samples)

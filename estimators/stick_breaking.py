@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .antithetic import _require_pairs
+from .antithetic import require_pairs
 from .base import AbstractStatelessEstimator, PRNGKey
 from .distributions import AbstractDistribution, Bernoulli, Categorical
 from .objectives import Objective
@@ -143,7 +143,7 @@ class DisARMStickBreaking(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Categorical,)
 
     def __check_init__(self):
-        _require_pairs(self)
+        require_pairs(self)
 
     def gradient(self, key: PRNGKey, dist: Categorical, f: Objective) -> Categorical:
         order = jnp.argsort(dist.logits, axis=-1)
@@ -187,7 +187,7 @@ class DisARMTree(AbstractStatelessEstimator):
     requires: ClassVar[tuple[type, ...]] = (Categorical,)
 
     def __check_init__(self):
-        _require_pairs(self)
+        require_pairs(self)
 
     def gradient(self, key: PRNGKey, dist: Categorical, f: Objective) -> Categorical:
         categories = dist.logits.shape[-1]

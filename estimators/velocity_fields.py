@@ -127,8 +127,8 @@ class UnrestrictedVelocityField(AbstractLearnedEstimator):
     >>> print(UnrestrictedVelocityField().control(jax.random.key(0), dist).loc.shape)
     (3, 3)
 
-    What is trained has as many numbers as there are parameters times pairs of variables, so that an event of more than
-    some 200 numbers is refused; `AdaptiveVelocityField` makes do with fewer. Since two solutions of the transport
+    What is trained has as many numbers as there are parameters times pairs of variables, of which there are $10^7$ at most:
+    some 200 independent variables, or 70 correlated ones; `AdaptiveVelocityField` makes do with fewer. Since two solutions of the transport
     equation that are linear in the event differ by such a whirl, the one of least kinetic energy, `OptimalTransport`, is
     among those that are searched: for a normal law with a full covariance the best of them varies no more than it. For
     independent normal variables the path is that solution, and the whirls are still there. They are of no use to an `f`
@@ -154,7 +154,7 @@ class UnrestrictedVelocityField(AbstractLearnedEstimator):
         if planes * parameters > MOST_SPEEDS:
             raise ValueError(
                 f"`UnrestrictedVelocityField` learns a speed for each parameter and plane, {planes * parameters:,} of them for an "
-                f"event of {size} numbers, and at most {MOST_SPEEDS:,}; use `AdaptiveVelocityField` or a smaller event."
+                f"event of {size} numbers, and at most {MOST_SPEEDS:,}; use a smaller event, or, if correlated, `AdaptiveVelocityField`."
             )
         return jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, planes), leaf.dtype), dist)
 

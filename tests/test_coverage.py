@@ -17,6 +17,7 @@ from benchmarks import coverage, coverage_page, harness, measure, simulation
 from benchmarks.coverage_cells import cells, planted_bugs, unbiased_family
 from benchmarks.coverage_page import FLAGGED, QUANTITIES, SILENT, row
 from benchmarks.testing import assert_unbiased
+from benchmarks.work import single
 
 RESULTS = Path(__file__).parent.parent / "results/coverage"
 RUNS = 250
@@ -110,7 +111,7 @@ def test_planted_bugs_have_the_bias_that_is_said(key):
         shrunk = jax.tree.map(lambda g, s=subject: (1 + s.estimator.shrinkage) * g, subject.truth.gradient)
 
         def one(k, s=subject):
-            return harness.single(s.estimator, s.state, s.problem, k)[0]
+            return single(s.estimator, s.state, s.problem, k)[0]
 
         norm = float(np.linalg.norm(subject.truth.gradient.logits))
         assert_unbiased(one, shrunk, key=key, replicates=400_000, detects=norm / 20)

@@ -11,6 +11,8 @@ from benchmarks import harness
 from benchmarks.problems import PROBLEMS, mismatch
 from benchmarks.random import fenced
 from benchmarks.specs import Spec
+from benchmarks.streaming import traceable
+from benchmarks.work import CHUNK_NUMBERS, MEMORY_SHARE, SMALLEST_MEMORY, chunk_limits, state_shape, work_of
 from estimators import ESTIMATORS
 
 # One problem of each kind; an estimator is lowered on the first that it can run on, and under `-m slow` on all of them.
@@ -58,12 +60,12 @@ def check(name, spec):
     """The program of the harness, whole, for CUDA and TPU, in the precision of the command line."""
     with jax.enable_x64(False):
         estimator, problem = ESTIMATORS.create(name), problem_of(spec)
-        state = harness.state_shape(estimator, problem)
+        state = state_shape(estimator, problem)
         arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
         key = fenced(jax.random.key(0))
-        work = harness.work_of(estimator, state, problem, tuple(jax.local_devices()[:1]), chunk=4)
+        work = work_of(estimator, state, problem, tuple(jax.local_devices()[:1]), chunk=4)
         with jax.enable_x64(True):
-            function, arguments = harness.traceable(arrays, static, key, work)
+            function, arguments = traceable(arrays, static, key, work)
             lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
         assert lowered.platforms == ("cuda", "tpu")
 
@@ -82,6 +84,6 @@ def test_every_pair_lowers_for_accelerators(name):
 
 def test_a_chunk_is_sized_from_the_memory_of_an_accelerator():
     """With eighty gigabytes it may hold as many numbers as a share of them allows, and with an unknown amount a modest number."""
-    assert harness.chunk_limits("gpu", 80 * 2**30)[0] == 80 * 2**30 // harness.MEMORY_SHARE
-    assert harness.chunk_limits("gpu", None)[0] == harness.SMALLEST_MEMORY // harness.MEMORY_SHARE
-    assert harness.chunk_limits("cpu", None)[0] == harness.CHUNK_NUMBERS
+    assert chunk_limits("gpu", 80 * 2**30)[0] == 80 * 2**30 // MEMORY_SHARE
+    assert chunk_limits("gpu", None)[0] == SMALLEST_MEMORY // MEMORY_SHARE
+    assert chunk_limits("cpu", None)[0] == CHUNK_NUMBERS

@@ -17,6 +17,8 @@ from benchmarks import Expectation, Incompatible, harness, measure
 from benchmarks.problems import PROBLEMS
 from benchmarks.random import fenced
 from benchmarks.schedule import calls
+from benchmarks.streaming import traceable
+from benchmarks.work import is_deterministic
 from estimators import (
     REBAR,
     Bernoulli,
@@ -148,7 +150,7 @@ def test_an_exact_gradient_is_run_once(problem, key):
     np.testing.assert_array_equal(m.variance.logits, np.zeros(3))
     np.testing.assert_allclose(m.mean.logits, m.truth.logits, rtol=1e-5)
     assert m.summary()["verdict"] == "unbiased within eps"
-    assert not harness.is_deterministic(ScoreFunction(), None, problem)
+    assert not is_deterministic(ScoreFunction(), None, problem)
 
 
 def test_state_adapts_in_the_warm_up_and_is_frozen_after(problem, key):
@@ -227,7 +229,7 @@ def test_the_program_lowers_for_accelerators(factory, problem, key):
     own = fenced(key)
     work = harness.compiled(estimator, state, problem, own).work
     with jax.enable_x64(True):
-        function, arguments = harness.traceable(arrays, static, own, work)
+        function, arguments = traceable(arrays, static, own, work)
         lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
     assert lowered.platforms == ("cuda", "tpu")
 

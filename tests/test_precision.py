@@ -14,6 +14,7 @@ from benchmarks.moments import BLOCKS
 from benchmarks.precision import FEWEST_REPLICATES, Precision, Standing, rounds
 from benchmarks.schedule import GRAIN, PILOT, SHORTEST_GRAINED, calls, edges, looks
 from benchmarks.stopping import LAWS, simulate
+from benchmarks.work import GROUP
 from estimators import Bernoulli, Enumeration, LeaveOneOut, ScoreFunction
 
 
@@ -112,7 +113,7 @@ def test_looks_double_and_use_the_budget(budget):
     assert numbers[0] >= FEWEST_REPLICATES >= PILOT and 0.99 * budget < numbers[-1] <= budget
     for fewer, more in zip(numbers, numbers[1:], strict=False):
         assert more == 2 * fewer and edges(more)[: BLOCKS // 2 + 1] == edges(fewer)[::2]
-        assert not any(edge % harness.GROUP for edge in edges(more))
+        assert not any(edge % GROUP for edge in edges(more))
     assert rounds(budget, None) == [budget]
 
 

@@ -190,6 +190,24 @@ def test_a_process_that_fails_takes_the_others_along(as_processes):
     assert as_processes(lambda index: processes.together().__enter__()) is not None
 
 
+def test_memory_that_ran_out_somewhere_ran_out_for_all(as_processes):
+    """So that all try with less; unless another fails for a graver reason."""
+
+    def action(index, worse=None):
+        with processes.together():
+            if index == 1:
+                raise MemoryError("no room")
+            if index == worse:
+                raise ValueError("worse")
+
+    first, second, third = as_processes(action)
+    assert all(isinstance(error, MemoryError) for error in (first, second, third)) and str(second) == "no room"
+    assert str(first) == str(third) == "Memory ran out on process 1 of 3."
+    first, second, third = as_processes(lambda index: action(index, worse=2))
+    assert isinstance(third, ValueError) and type(first) is type(second) is RuntimeError
+    assert str(first) == str(second) == "Process 2 of 3 failed."
+
+
 def test_the_first_is_asked_and_the_others_are_told(as_processes):
     asked = []
 

@@ -5,10 +5,10 @@ than cores they take turns on them, and nothing can be gained.
 """
 
 import json
-import os
 import sys
 
 from .. import loopback
+from ..environment import cores
 
 ESTIMATOR, PROBLEM = "leave-one-out", "bernoulli-separable"
 PROCESSES = (1, 2, 4)
@@ -28,7 +28,7 @@ def main() -> None:
         weak, strong = rate(processes, REPLICATES * processes), rate(processes, REPLICATES)
         rows.append({"processes": processes, "weak": weak, "strong": strong})
         print(rows[-1], file=sys.stderr, flush=True)
-    print(json.dumps({"replicates": REPLICATES, "cores": len(os.sched_getaffinity(0)), "rows": rows}))
+    print(json.dumps({"replicates": REPLICATES, "cores": cores(), "rows": rows}))
 
 
 if __name__ == "__main__":

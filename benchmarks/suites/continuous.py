@@ -2,12 +2,16 @@
 
 from .base import SUITES, Suite, block, grid
 
-# Of any law with a score, of what moves with its leaves on the line, of many events at once, of the normal law alone.
-SCORED = "score-function,leave-one-out,leave-one-out:num_samples=4,estimated-coefficient"
+# Of any law with a score.
+SCORED = "score-function,optimal-baseline,leave-one-out,leave-one-out:num_samples=4,estimated-coefficient"
+# Of an event that moves with its leaves, alone or several together.
 MOVED = "pathwise,antithetic-pathwise,latin-hypercube-pathwise,quasi-monte-carlo-pathwise"
+# What else there is for independent normal variables, without and with a second look at `f`.
 NORMAL = "antithetic-score-function,measure-valued,uncoupled-measure-valued,lax,stein,overdispersed,pgpe"
 CONTROLLED = "moment-matched-pathwise,delta-method,rv-rge,rv-rge-hvp,control-variate-ensemble,quadratic-control-variate"
+# Of an event that moves by an equation, or with a velocity.
 IMPLICIT = "implicit,optimal-transport"
+# Of several normal variables that may be rotated.
 FIELDS = "adaptive-velocity-field,unrestricted-velocity-field"
 
 

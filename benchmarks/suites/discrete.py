@@ -1,7 +1,7 @@
 """The suites of discrete variables: every estimator, on the toys of their papers and along what the papers turn."""
 
 from .base import SUITES, Suite, block, grid
-from .seed import TEMPERATURES
+from .known import TEMPERATURES
 
 # Of any discrete variable, of one whose events can be listed, of bits alone, of categories alone, of counts.
 SCORES = (
@@ -18,7 +18,7 @@ RELAXED = (
     "direct-loss,imle,aimle,perturbed-argmax,gumbel-softmax,gumbel-rao,straight-through,tempered-straight-through,"
     "straight-through-gumbel-softmax,darn,zgr,reinmax"
 )
-BITS = "ar,arm,disarm,arms-d,arms-n,bitflip-1,rodeo,identity-straight-through,slope-annealed-straight-through"
+BITS = "parameter-shift,ar,arm,disarm,arms-d,arms-n,bitflip-1,rodeo,identity-straight-through,slope-annealed-straight-through"
 CATEGORIES = (
     "ars,arsm,carms-i,carms-sb,carms-g,disarm-sb,disarm-tree,gumbel-sparsemax,gumbel-entmax,gapped-straight-through,"
     "gapped-straight-through-p,optimal-straight-through,reinmax-mean-baseline,reinmax-rao"
@@ -73,7 +73,7 @@ def discrete() -> Suite:
 @SUITES.register("structures")
 def structures() -> Suite:
     """Every estimator for discrete variables on what the toys of papers look like beyond a few variables."""
-    bits = "bernoulli-targets,bernoulli-chain,bernoulli-chain-weight"
+    bits = "bernoulli-separable,bernoulli-targets,bernoulli-chain,bernoulli-chain-weight"
     categories = "categorical-polynomial,categorical-embedding,categorical-chain,categorical-chain-weight"
     counts = ",".join(f"{family}-quadratic" for family in ("poisson", "geometric", "binomial"))
     return Suite(

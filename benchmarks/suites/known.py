@@ -11,6 +11,12 @@ TEMPERATURES = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
 CONTINUOUS = "score-function,moving-average-baseline,optimal-baseline,leave-one-out,leave-one-out:num_samples=4,measure-valued,pathwise"
 FIXED = "score-function,leave-one-out,arm,disarm,gumbel-softmax,straight-through,straight-through-gumbel-softmax"
 
+# What came later, of bits and categories, and of paths: on an autoencoder, at one checkpoint.
+LATER = "muprop,double-cv,dlax,gumbel-rao,zgr,darn,reinmax,imle,aimle"
+LATER_BITS = "arms-d,arms-n,rodeo,bitflip-1"
+LATER_CATEGORIES = "arsm,carms-i,carms-sb,carms-g,disarm-sb,disarm-tree,gapped-straight-through"
+LATER_PATHS = "antithetic-pathwise,quasi-monte-carlo-pathwise,moment-matched-pathwise,rv-rge,measure-valued"
+
 
 @SUITES.register("quick")
 def quick() -> Suite:
@@ -28,7 +34,7 @@ def quick() -> Suite:
 
 @SUITES.register("toys")
 def toys() -> Suite:
-    """Every seed estimator on every family of toy expectations, with the grids that papers draw."""
+    """The estimators that everybody knows on every family of toy expectations, with the grids that papers draw."""
     targets = [grid(f"bernoulli-quadratic:target={target}", "logit", [-2, 0, 1]) for target in (0.45, 0.49, 0.499)]
     binary = "bernoulli-rare,bernoulli-linear,bernoulli-parity,bernoulli-qubo,bernoulli-nonseparable,bernoulli-step"
     quadratic = grid("categorical-quadratic", "dimension", [4, 8, 12])
@@ -43,7 +49,7 @@ def toys() -> Suite:
     sweep = ",".join(grid(name, "temperature", TEMPERATURES) for name in relaxations)
     return Suite(
         "toys",
-        "Every estimator on every family of toys, over the grids of the literature and what its degenerate toy hides.",
+        "The estimators that everybody knows on every family of toys, over the grids of the literature and what its degenerate toy hides.",
         (
             block(BINARY, ",".join([*targets, binary]), 20_000),
             block(DISCRETE, f"{quadratic},categorical-nonseparable,categorical-linear,categorical-reward", 20_000),
@@ -64,6 +70,9 @@ def vae() -> Suite:
             block(BINARY, grid("bernoulli-vae", "checkpoint", checkpoints), 5_000),
             block(DISCRETE, grid("categorical-vae", "checkpoint", checkpoints), 5_000),
             block(CONTINUOUS, grid("gaussian-vae", "checkpoint", checkpoints), 5_000),
+            block(f"{LATER},{LATER_BITS}", "bernoulli-vae:checkpoint=early", 5_000),
+            block(f"{LATER},{LATER_CATEGORIES}", "categorical-vae:checkpoint=early", 5_000),
+            block(LATER_PATHS, "gaussian-vae:checkpoint=early", 5_000),
             block(
                 "score-function,leave-one-out,disarm",
                 grid("bernoulli-vae:kl=sampled", "checkpoint", checkpoints),

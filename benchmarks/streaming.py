@@ -1,0 +1,92 @@
+"""The program of a cell: a loop over chunks of replicates, of which only sums are kept.
+
+Replicate `i` draws from `fold_in(key, i)` and from nothing else. What does not depend on `i` is computed before the loop, a
+chunk is a `vmap`, and what is added up are powers of the deviations from a centre. Replicates are divided over the devices
+of a mesh, which exchange nothing.
+"""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from .hoisting import hoisted
+from .work import GROUP, TRIPS_PER_CALL, PRNGKey, Work, single
+
+
+def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, tuple]:
+    """The program before it is compiled, and arguments of its shapes; to be used under `jax.enable_x64(True)`."""
+    local = functools.partial(_run_chunks, static, work)
+    zeros = jnp.zeros(work.size, work.dtype)
+    mesh = Mesh(np.array(work.devices), ("replicates",))
+    split, whole = PartitionSpec("replicates"), PartitionSpec()
+    specs = (whole, whole, whole, whole, split, split)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    span = np.zeros(len(work.devices), np.int64)
+    return jax.jit(sharded), (arrays, key, zeros, zeros, span, span)
+
+
+def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
+    """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk.
+
+    Powers are added up in the precision of the estimates over `GROUP` replicates, whether these are a part of a chunk
+    or several chunks, and in float64 from there on: rounding is that of a few additions, and wide gradients are not
+    converted one by one.
+    """
+    estimator, state, problem = eqx.combine(arrays, static)
+    chunk, passes = work.chunk, max(GROUP // work.chunk, 1)
+    chunks = (stop[0] - start[0] + chunk - 1) // chunk
+
+    def replicate(index):
+        with jax.enable_x64(work.x64):
+            gradient = single(estimator, state, problem, jax.random.fold_in(key, index))[0]
+            return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
+
+    remaining = hoisted(replicate, jnp.zeros((), jnp.uint32))
+
+    def one(i, sums):
+        powers, rows = sums
+        indices = start[0] + i * chunk + jnp.arange(chunk)
+        flat = jax.vmap(remaining)(indices.astype(jnp.uint32))
+        deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
+        # Fenced, so that the sums of higher powers do not form them again; along a row the product is part of its sum.
+        deviations, squares = jax.lax.optimization_barrier((deviations, deviations * deviations))
+        scalars = _row_sums(deviations, flat, truth, work.sizes).astype(jnp.float32)
+        sums = _power_sums(deviations, squares, work)
+        return powers + sums, jax.lax.dynamic_update_slice(rows, scalars, (i * chunk, 0, 0))
+
+    def trip(i, sums):
+        powers, rows = sums
+        zeros = jnp.zeros((work.order, work.groups, work.size), work.dtype)
+        last = jnp.minimum((i + 1) * passes, chunks)
+        grouped, rows = jax.lax.fori_loop(i * passes, last, one, (zeros, rows))
+        return powers + jnp.sum(grouped.astype(jnp.float64), axis=1), rows
+
+    powers = jnp.zeros((work.order, work.size), jnp.float64)
+    rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(work.sizes), 3), jnp.float32)
+    powers, rows = jax.lax.fori_loop(0, (chunks + passes - 1) // passes, trip, (powers, rows))
+    return powers[None], rows[None]
+
+
+def _power_sums(deviations: Array, squares: Array, work: Work) -> Array:
+    """Sums over groups of replicates of the first powers of `[chunk, coordinates]`: `[order, groups, coordinates]`."""
+    powers = (deviations, squares, squares * deviations, squares * squares)[: work.order]
+    # One reduction for each: XLA vectorises a plain sum on CPU, and not one of several operands.
+    return jnp.stack([jnp.sum(power.reshape(work.groups, -1, work.size), axis=1) for power in powers])
+
+
+def _row_sums(deviations: Array, flat: Array, truth: Array, sizes: tuple[int, ...]) -> Array:
+    """The scalars of each replicate `[chunk, coordinates]`, over the coordinates of each leaf: `[chunk, leaves, 3]`."""
+
+    def scalars(deviations, flat, truth):
+        inner = jnp.dot(flat, truth, precision=jax.lax.Precision.HIGHEST)
+        return jnp.stack([jnp.sum(deviations * deviations, axis=1), jnp.sum(flat * flat, axis=1), inner], axis=-1)
+
+    ends = np.cumsum(sizes)[:-1]
+    leaves = zip(*(jnp.split(term, ends, axis=-1) for term in (deviations, flat, truth)), strict=True)
+    return jnp.stack([scalars(*leaf) for leaf in leaves], axis=1)

@@ -1,0 +1,146 @@
+"""The work of a cell: what one replicate computes, and how many of them are computed together.
+
+All of this is found by tracing shapes alone; nothing is compiled or run.
+"""
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from estimators import AbstractEnumerable, AbstractEstimator
+from estimators.base import calls
+
+from .problems import AbstractProblem
+
+PRNGKey = Key[Array, ""]
+
+# One call of the program: long enough that its dispatch is nothing, short enough to report progress and bound memory.
+TRIPS_PER_CALL = 256
+# Replicates computed together: arrays of about this many numbers stay in a core's cache.
+CHUNK_NUMBERS = 2**17
+LARGEST_CHUNK = 1024
+# On an accelerator a chunk is as large as its memory allows, a number for so many bytes of it; unknown, it has this.
+MEMORY_SHARE = 256
+SMALLEST_MEMORY = 2**32
+LARGEST_ACCELERATOR_CHUNK = 2**16
+# Replicates whose powers are added up in the precision of the estimates; the rest of the sum is made in float64.
+GROUP = 32
+# Beyond this many coordinates the third and fourth powers of each would cost more than the estimates.
+MOST_FOURTH_POWERS = 10_000
+
+
+class Work(NamedTuple):
+    """The shape of a program's work: what one gradient is, whether no replicate reads its key, how many replicates are
+    computed together, on which devices, the highest power that is summed, and the precision of the estimates."""
+
+    shapes: PyTree
+    deterministic: bool
+    chunk: int
+    devices: tuple[jax.Device, ...]
+    order: int
+    x64: bool
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many coordinates each leaf of a gradient has."""
+        return tuple(shape.size for shape in jax.tree.leaves(self.shapes))
+
+    @property
+    def size(self) -> int:
+        """How many coordinates a gradient has."""
+        return sum(self.sizes)
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups of replicates a chunk is divided, of at most `GROUP` each."""
+        return self.chunk // math.gcd(self.chunk, GROUP)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The precision of a gradient."""
+        return jnp.result_type(*jax.tree.leaves(self.shapes))
+
+
+def double_precision() -> bool:
+    """Whether estimates are traced in float64, as the caller has set JAX."""
+    return jnp.result_type(float) == jnp.float64
+
+
+def single(
+    estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem, key: PRNGKey
+) -> tuple[PyTree, PyTree]:
+    """One replicate: a gradient of the problem and the statistics behind it."""
+    return problem.gradient(lambda k, dist, f: estimator.estimate(k, state, dist, f), key)
+
+
+def is_deterministic(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> bool:
+    """Whether no replicate reads its key (an exact gradient): then all are equal, and one need be run.
+
+    Under `vmap` over keys, an output declared unbatched is refused exactly when it depends on the key.
+    """
+    keys = jax.random.split(jax.random.key(0), 2)
+    try:
+        eqx.filter_eval_shape(_unbatched, estimator, state, problem, keys)
+    except ValueError:
+        return False
+    return True
+
+
+def _unbatched(estimator, state, problem, keys):
+    return jax.vmap(lambda key: single(estimator, state, problem, key)[0], out_axes=None)(keys)
+
+
+def state_shape(estimator: AbstractEstimator, problem: AbstractProblem) -> PyTree:
+    """Shapes and precisions of the estimator's state on this problem."""
+    return eqx.filter_eval_shape(lambda e, p, k: e.init(k, p.example()[0]), estimator, problem, jax.random.key(0))
+
+
+def work_of(
+    estimator: AbstractEstimator,
+    state: PyTree,
+    problem: AbstractProblem,
+    devices: tuple[jax.Device, ...],
+    chunk: int | None = None,
+) -> Work:
+    """The shape of the work of this pair."""
+    shapes = gradient_shape(estimator, state, problem)
+    size = sum(shape.size for shape in jax.tree.leaves(shapes))
+    return Work(
+        shapes=shapes,
+        deterministic=is_deterministic(estimator, state, problem),
+        chunk=chunk or default_chunk(estimator, problem, shapes, devices[0]),
+        devices=devices,
+        order=4 if size <= MOST_FOURTH_POWERS else 2,
+        x64=double_precision(),
+    )
+
+
+def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> PyTree:
+    """Shapes and precisions of one gradient."""
+    return eqx.filter_eval_shape(lambda *a: single(*a)[0], estimator, state, problem, jax.random.key(0))
+
+
+def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree, device: jax.Device) -> int:
+    """How many replicates to compute together: a power of two, fewer for wide gradients, for many evaluations of `f` and
+    for a long list of events."""
+    dist, f = problem.example()
+    # Coordinates are passed over by every moment, events by less: the weights are what was fastest on the speed page.
+    numbers = 2 * sum(s.size for s in jax.tree.leaves(shapes))
+    numbers += calls(estimator, dist, f) * math.prod(dist.event_shape) // 4
+    if AbstractEnumerable in estimator.requires:
+        numbers += dist.support_size
+    most, largest = chunk_limits(device.platform, (device.memory_stats() or {}).get("bytes_limit"))
+    return int(np.clip(2 ** int(np.log2(max(most / numbers, 1))), 1, largest))
+
+
+def chunk_limits(platform: str, memory: int | None) -> tuple[int, int]:
+    """How many numbers and how many replicates a chunk may hold: what stays in the cache of a core, or a share of the
+    `memory` of an accelerator, in bytes, that leaves room for what lies between key and gradient."""
+    if platform == "cpu":
+        return CHUNK_NUMBERS, LARGEST_CHUNK
+    return max((memory or SMALLEST_MEMORY) // MEMORY_SHARE, CHUNK_NUMBERS), LARGEST_ACCELERATOR_CHUNK
