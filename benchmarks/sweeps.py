@@ -88,9 +88,10 @@ def _page(number: str, frame: pd.DataFrame) -> Figure:
         for _, line in rows.groupby("line"):
             _variance_line(left, line[~line["exact"]])
         log_axis(left, rows.loc[~rows["exact"], ["variance_ci_low", "variance_ci_high"]], "y")
-        log_axis(
-            right, pd.Series([height for _, line in rows.groupby("line") for height in _bias_line(right, line)]), "y"
-        )
+        heights = [height for _, line in rows.groupby("line") for height in _bias_line(right, line)]
+        log_axis(right, pd.Series(heights, dtype=float), "y")
+        if not heights:
+            right.text(0.5, 0.5, "nothing to show as a share of the truth", ha="center", transform=right.transAxes)
         left.set_title(title(panel.removesuffix(":")))
         for axes, label in ((left, "variance"), (right, "squared bias / |truth|²")):
             _along_axis(axes, number, label, rows)

@@ -1,6 +1,6 @@
 """Every estimator on every kind of exact problem: what declares to be unbiased is, and what declares to be biased is found to be.
 
-One test an estimator; the problems are one of each kind by default, and all families of the registry under `-m slow`. A right
+One test an estimator; the problems are one of each of two kinds by default, and all families of the registry under `-m slow`. A right
 estimator fails with probability 1e-6 a problem (family-wise over the coordinates, by the t law of each). A test is worth
 something only if a bias would be seen: each must be able to find, with probability 0.8 at the family-wise level 0.05, a bias
 in one coordinate of a tenth of the truth's norm or of a fiftieth of the estimator's own root mean square (which is the most that an
@@ -22,9 +22,11 @@ KINDS = {
     "bernoulli-nonseparable": 60_000,
     "categorical-nonseparable": 60_000,
     "gaussian-quadratic": 200_000,
-    # Its support moves: who multiplies by the score and does not say that it needs a fixed one is found biased here.
-    "uniform-cosine": 200_000,
 }
+# Its support moves: who multiplies by the score and does not say that it needs a fixed one is found biased here.
+MOVING = {"uniform-cosine": 200_000}
+# Of `KINDS`, how many are tried of an estimator that runs on all of them.
+MOST_KINDS = 2
 # For an estimator that asks of `f` or of the distribution what none of those has: the integrand of an evidence bound, a layer, a
 # system of which a perturbation of a finite size shows that it is no quadratic, a bound of several weights, a return, another family.
 STRUCTURED = {
@@ -70,12 +72,12 @@ FALSE_ALARM = 1e-6
 DRAWN = [name for name in ESTIMATORS if name not in ("enumeration", "quadrature")]
 
 
-def summaries(name: str, problems: dict[str, int]) -> dict[str, dict]:
-    """What was measured of the estimator on those of the problems that it can run on."""
+def summaries(name: str, problems: dict[str, int], most: int | None = None) -> dict[str, dict]:
+    """What was measured of the estimator on those of the problems that it can run on, or the first `most` of them."""
     estimator, found = ESTIMATORS.create(name), {}
     for spec, replicates in problems.items():
         problem = Spec.parse(spec).create(PROBLEMS)
-        if mismatch(estimator, problem) is None:
+        if mismatch(estimator, problem) is None and len(found) != most:
             key = stream_key(0, "test of bias", spec)
             m = measure(estimator, problem, key, replicates=replicates, warm_up_steps=200)
             assert m.truth_record.kind != "reference run"
@@ -88,9 +90,9 @@ def biased(found: dict[str, dict]) -> bool:
     return any(s["bias_p_value"] < FALSE_ALARM for s in found.values())
 
 
-def check(name: str, problems: dict[str, int]) -> None:
-    """The declaration of the estimator against its measurements."""
-    found = summaries(name, problems) or summaries(name, STRUCTURED) or summaries(name, OF_BITS)
+def check(name: str, found: dict[str, dict]) -> None:
+    """The declaration of the estimator against its measurements, or, without any, against those on other problems."""
+    found = found or summaries(name, STRUCTURED) or summaries(name, OF_BITS)
     if not ESTIMATORS.create(name).unbiased:
         seen = biased(found) or any(biased(summaries(name, {more: n})) for more, n in ELSEWHERE.items())
         assert seen, f"{name} is declared biased and found so nowhere"
@@ -110,11 +112,11 @@ def check(name: str, problems: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_declarations_hold_on_every_kind_of_problem(name):
     with jax.enable_x64(False):
-        check(name, KINDS)
+        check(name, summaries(name, KINDS, MOST_KINDS) | summaries(name, MOVING))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_declarations_hold_on_every_family(name):
     with jax.enable_x64(False):
-        check(name, FAMILIES)
+        check(name, summaries(name, FAMILIES))
