@@ -36,7 +36,8 @@ def sample_of(m: Measurement, where: np.ndarray | None = None) -> statistics.Sam
     where = np.arange(m.work.size) if where is None else where
     truth, known = flatten(m.truth)[where], m.truth_record.standard_error
     mean, variance = m.moments.mean[where], m.moments.variance[where]
-    size = max(float(np.linalg.norm(truth)), math.sqrt(float(np.sum(mean**2) + variance.sum())))
+    term = truth if m.truth_record.term is None else flatten(m.truth_record.term)[where]
+    size = max(*map(np.linalg.norm, (truth, term)), math.sqrt(float(np.sum(mean**2) + variance.sum())))
     units = statistics.ROUNDING_UNITS * float(np.finfo(m.work.dtype).eps)
     return statistics.Sample(
         count=m.moments.count,
@@ -46,7 +47,7 @@ def sample_of(m: Measurement, where: np.ndarray | None = None) -> statistics.Sam
         fourth=None if m.moments.fourth is None else m.moments.fourth[where],
         blocks=m.moments.block_means()[:, where],
         truth_se=np.zeros_like(truth) if known is None else flatten(known)[where],
-        resolution=units * size / math.sqrt(len(truth)),
+        resolution=units * float(size) / math.sqrt(len(truth)),
         deterministic=m.work.deterministic,
     )
 

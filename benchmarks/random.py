@@ -72,7 +72,7 @@ def _counted(count: int, join: Callable[[Words, Words], Array]) -> Callable[[Wor
     @counted.def_vmap
     def batch(size, batched, keys):
         drawn = counted(keys.reshape(-1, 2))
-        return drawn.reshape(size, -1, *drawn.shape[1:]), True
+        return drawn.reshape(*keys.shape[:-1], *drawn.shape[1:]), True
 
     return counted
 

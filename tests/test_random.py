@@ -39,3 +39,9 @@ def test_other_kinds_pass_through():
 def test_a_draw_of_too_many_words_is_refused():
     with pytest.raises(ValueError, match="at most"):
         jax.jit(lambda key: jax.random.bits(key, (2**32,))).lower(fenced(jax.random.key(0)))
+
+
+def test_a_draw_of_nothing_under_vmap():
+    """As estimators make whose number of further samples is zero."""
+    keys = jax.random.split(fenced(jax.random.key(0)), 3)
+    assert jax.vmap(lambda key: jax.random.uniform(key, (0,)))(keys).shape == (3, 0)

@@ -50,12 +50,14 @@ class Truth(NamedTuple):
 
     `gradient` has the structure of the problem's gradient, in float64; `kind` is `closed form`, `enumeration`,
     `quadrature` or `reference run`; `standard_error` has the same structure for a reference run, and is `None` for an
-    exact truth.
+    exact truth. `term` is one of the two terms that `gradient` is the difference of, where they may cancel: arithmetic
+    resolves a share of its size, not of what is left.
     """
 
     gradient: Gradient
     kind: str
     standard_error: Gradient | None = None
+    term: Gradient | None = None
 
 
 class AbstractProblem(eqx.Module):

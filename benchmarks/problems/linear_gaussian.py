@@ -71,25 +71,35 @@ class LinearGaussianAutoencoder(AbstractProblem):
 
     def elbo(self, encoder: AffineEncoder, shift: Normal | None = None) -> Scalar:
         """The exact mean bound, in nats, with the leaves of every datum's `q` moved by the rows of `shift`."""
+        divergences = jax.vmap(lambda dist: divergence(dist, self.prior))(self.moved(encoder, shift))
+        return self.fit(encoder, shift) - jnp.mean(divergences)
 
-        def bound(dist: Normal, x: Float[Array, "data"]) -> Scalar:
-            return LinearGaussian(self.weight, self.log_noise, x).expectation(dist) - divergence(dist, self.prior)
+    def fit(self, encoder: AffineEncoder, shift: Normal | None = None) -> Scalar:
+        """The expected log-likelihood in it."""
 
+        def expectation(dist: Normal, x: Float[Array, "data"]) -> Scalar:
+            return LinearGaussian(self.weight, self.log_noise, x).expectation(dist)
+
+        return jnp.mean(jax.vmap(expectation)(self.moved(encoder, shift), self.x))
+
+    def moved(self, encoder: AffineEncoder, shift: Normal | None) -> Normal:
+        """The `q` of every datum, its leaves moved by the rows of `shift`."""
         dists = jax.vmap(encoder)(self.x)
-        dists = dists if shift is None else jax.tree.map(jnp.add, dists, shift)
-        return jnp.mean(jax.vmap(bound)(dists, self.x))
+        return dists if shift is None else jax.tree.map(jnp.add, dists, shift)
 
     def truth(self) -> Truth:
         with jax.enable_x64(True):
-            return Truth(as_numpy(slopes(in_float64(self))), "closed form")
+            gradient, term = as_numpy(slopes(in_float64(self)))
+        return Truth(gradient, "closed form", term=term)
 
 
 @eqx.filter_jit
-def slopes(problem: LinearGaussianAutoencoder) -> Gradient:
-    """Both parts of the gradient of the exact bound."""
+def slopes(problem: LinearGaussianAutoencoder) -> tuple[Gradient, Gradient]:
+    """Both parts of the gradients of the exact bound and of the expected log-likelihood in it."""
     still = jax.tree.map(jnp.zeros_like, jax.vmap(problem.encoder)(problem.x))
-    encoder, distribution = jax.grad(problem.elbo, (0, 1))(problem.encoder, still)
-    return {"distribution": distribution, "encoder": encoder}
+    both = [jax.grad(mean, (0, 1))(problem.encoder, still) for mean in (problem.elbo, problem.fit)]
+    bound, fit = ({"distribution": distribution, "encoder": encoder} for encoder, distribution in both)
+    return bound, fit
 
 
 def orthogonal_columns(rows: int, columns: int) -> Float[np.ndarray, "rows columns"]:

@@ -99,13 +99,14 @@ class EvidenceBound(AbstractProblem):
 
     def truth(self) -> Truth:
         with jax.enable_x64(True):
-            return Truth(as_numpy(slope(in_float64(self))), self.likelihood.kind)
+            gradient, term = as_numpy(slopes(in_float64(self)))
+        return Truth(gradient, self.likelihood.kind, term=term)
 
 
 @eqx.filter_jit
-def slope(problem: EvidenceBound) -> Normal:
-    """The gradient of the exact bound."""
-    return jax.grad(problem.elbo)(problem.dist)
+def slopes(problem: EvidenceBound) -> tuple[Normal, Normal]:
+    """The gradients of the exact bound and of the expected log-likelihood in it."""
+    return jax.grad(problem.elbo)(problem.dist), jax.grad(problem.likelihood.expectation)(problem.dist)
 
 
 def standard_normal_prior(dimension: int) -> Normal:
