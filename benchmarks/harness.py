@@ -28,6 +28,9 @@ from .work import TRIPS_PER_CALL, PRNGKey, Work, double_precision, single, state
 
 # An index that no replicate reaches: the stream that adapts the state before it is frozen.
 WARM_UP = 2**32 - 1
+# Compiled programs that are held at most. One on CPU is some hundred and fifty mappings of memory, and Linux gives a process
+# 65,530 of them.
+MOST_PROGRAMS = 160
 
 
 class Replicates(NamedTuple):
@@ -148,14 +151,23 @@ _LOCKS: defaultdict[tuple, threading.Lock] = defaultdict(threading.Lock)
 def _once(structure: tuple, build: Callable):
     """What `build` makes for this structure, made by the first thread that asks."""
     with _LOCKS[structure]:
-        if structure not in _PROGRAMS:
-            _PROGRAMS[structure] = build()
-    return _PROGRAMS[structure]
+        # Put last whether it is new or not: the first are those that have not been used for longest.
+        found = _PROGRAMS.pop(structure, None)
+        _PROGRAMS[structure] = build() if found is None else found
+        return _PROGRAMS[structure]
 
 
-def forget_programs() -> None:
-    """Drop all compiled programs, and the memory that they hold: for a process that measures thousands of structures."""
-    _PROGRAMS.clear()
+def make_room() -> None:
+    """Of more than `MOST_PROGRAMS` compiled programs, drop the half that has not been used for longest."""
+    if len(_PROGRAMS) > MOST_PROGRAMS:
+        forget_programs(keep=MOST_PROGRAMS // 2)
+
+
+def forget_programs(keep: int = 0) -> None:
+    """Drop all compiled programs but the `keep` that were used last, and what JAX holds of them."""
+    for key in list(_PROGRAMS)[: len(_PROGRAMS) - keep]:
+        del _PROGRAMS[key]
+    jax.clear_caches()
 
 
 def structure(static: PyTree, arrays: PyTree) -> tuple:

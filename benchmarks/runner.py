@@ -15,7 +15,7 @@ import numpy as np
 from estimators import ESTIMATORS
 
 from . import environment
-from .harness import stream_key
+from .harness import make_room, stream_key
 from .measurement import Incompatible, Measurement, hyperparameters, measure, prepare
 from .precision import Precision
 from .problems import PROBLEMS, AbstractProblem, Truth, mismatch
@@ -156,6 +156,7 @@ def run_all(
             started = time.perf_counter()
             records = found if found is not None else run_cell(cell, plan, functools.partial(progress, cell))
             yield cell, identity, records, 0.0 if found is not None else time.perf_counter() - started
+        make_room()
 
 
 def _windows(cells: list[Cell], size: int) -> Iterator[list[Cell]]:

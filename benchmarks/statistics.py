@@ -26,8 +26,6 @@ Z95 = 1.959964
 ROUNDING_UNITS = 64
 # A coordinate is tested once it has shown this many effective events.
 FEWEST_EVENTS = 20
-# The standard error of a coordinate is not believed below this share of the others'.
-LEAST_ERROR = 0.1
 # A squared deviation whose tail has a shape above one half has no variance: no interval of a variance covers.
 HEAVY = 0.5
 
@@ -117,11 +115,12 @@ def coordinate_scores(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     effective events, `n / kurtosis`; one that never varied is left out too, unless it is right, or the estimator draws
     nothing at all. For the others Hall's (1992) transformation takes the skewness out of the t statistic. Events that were
     not seen at all leave no trace in any moment of their own coordinate, but their size is that of the estimates elsewhere:
-    no standard error is believed below `LEAST_ERROR` of the root mean square of all.
+    no standard error is believed below the root mean square of all. A tenth of that is not enough: where a good baseline
+    has made what is often seen small, the events that are not seen are as large as ever.
     """
     n = sample.count
     error = np.sqrt(sample.variance / n + sample.truth_se**2)
-    total = np.maximum(np.hypot(error, sample.resolution), LEAST_ERROR * math.sqrt(np.mean(error**2)))
+    total = np.maximum(np.hypot(error, sample.resolution), math.sqrt(np.mean(error**2)))
     t = sample.offset / np.where(total > 0, total, 1.0)
     varies = sample.variance > 0
     tested = varies | sample.deterministic | (np.abs(sample.offset) <= sample.resolution)

@@ -239,3 +239,20 @@ def test_programs_do_not_grow_with_replicates(problem, key):
     program = harness.compiled(ScoreFunction(), None, problem, fenced(key))
     spans = [span for count in (10**3, 10**6) for call in calls(0, count, program.capacity, 1) for _, span in call]
     assert max(end - begin for begin, end in spans) <= program.capacity
+
+
+def test_only_so_many_programs_are_held(problem, key, monkeypatch):
+    """Those that were used last stay, and what was dropped is compiled again to the same numbers."""
+    monkeypatch.setattr(harness, "_PROGRAMS", {})
+    monkeypatch.setattr(harness, "MOST_PROGRAMS", 4)
+
+    def means():
+        return [measure(LeaveOneOut(num_samples=k), problem, key, replicates=64).moments.mean for k in range(2, 7)]
+
+    first = means()
+    measure(LeaveOneOut(num_samples=3), problem, key, replicates=64)
+    harness.make_room()
+    assert len(harness._PROGRAMS) == 2
+    np.testing.assert_array_equal(first, means())
+    harness.make_room()
+    assert len(harness._PROGRAMS) == 2
