@@ -159,7 +159,18 @@ def test_an_event_that_was_not_seen_is_no_bias():
     samples[:, 0] *= 1e-6
     truth = np.array([1e-3, 0.0, 0.0, 0.0, 0.0])
     assert sampled_bias(samples, truth).p_value > 1e-3
-    assert sampled_bias(samples, 20 * truth).p_value < 1e-6
+    assert sampled_bias(samples, 100 * truth).p_value < 1e-6
+
+
+def test_a_large_event_that_was_not_seen_behind_noise_that_was_is_no_bias():
+    """A good baseline has made the common part of one coordinate small, and not the event of probability 1e-4 behind it: its own
+    standard error, or a tenth of the others', would be certain of a bias."""
+    generator = np.random.default_rng(0)
+    samples = generator.standard_normal((5000, 20))
+    samples[:, 0] *= 0.15
+    truth = np.eye(20)[0] * 1e-4 * 200
+    assert sampled_bias(samples, truth).p_value > 0.05
+    assert abs(np.mean(samples[:, 0]) - truth[0]) > 8 * np.std(samples[:, 0]) / math.sqrt(5000)
 
 
 def test_what_never_varied_is_judged_only_where_nothing_is_drawn():
