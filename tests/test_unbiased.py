@@ -50,6 +50,7 @@ OF_BITS = {"bernoulli-iwae": 60_000}
 ELSEWHERE = {
     "categorical-quadratic": 60_000,
     "bernoulli-qubo": 60_000,
+    "categorical-embedding:variables=2,categories=4,power=4": 60_000,
     "categorical-vae": 10_000,
     "gaussian-cosine": 60_000,
 }
