@@ -186,6 +186,8 @@ def pareto_shape(tail: np.ndarray) -> float:
     quartile = excess[max(int(n / 4 + 0.5) - 1, 0)]
     grid = 30 + int(math.sqrt(n))
     candidates = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quartile)
+    # At zero the profile has a limit, and no value.
+    candidates = np.where(candidates == 0, 1e-9 / excess[-1], candidates)
     shapes = np.mean(np.log1p(-candidates[:, None] * excess[None]), axis=1)
     profile = n * (np.log(-candidates / shapes) - shapes - 1)
     weights = np.exp(profile - profile.max())

@@ -211,3 +211,9 @@ def test_the_error_of_the_truth_is_carried_through():
     assert exact.p_value < 1e-9 < 0.05 < vague.p_value
     np.testing.assert_allclose(exact.squared - vague.squared, 0.03, rtol=1e-6)
     assert vague.interval[0] < 0 < vague.interval[1]
+
+
+def test_the_shape_of_a_tail_whose_exceedances_are_all_the_same():
+    """Of a hundred of them one candidate of the profile is zero exactly; the shape is between those of one more and one less."""
+    one_less, found, one_more = (statistics.pareto_shape(np.append(np.ones(n), 0.0)) for n in (99, 100, 101))
+    assert one_more < found < one_less < 0
