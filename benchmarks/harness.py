@@ -133,15 +133,11 @@ def compiled(
         work = work_of(estimator, state, problem, devices, chunk)
         with jax.enable_x64(True), watch_cache() as found, _memory(work.chunk):
             function, arguments = traceable(arrays, static, key, work)
-            executable = function.lower(*arguments).compile(compiler_options=compiler_options(devices))
+            # Without options: vectors of 512 bits on CPU made XLA compute `parameter-shift` on 100 bits wrongly.
+            executable = function.lower(*arguments).compile()
         return Program(executable, work, None if found else time.perf_counter() - started)
 
     return _once((chunk, devices, *structure(static, (arrays, key))), build)
-
-
-def compiler_options(devices: tuple[jax.Device, ...]) -> dict[str, int] | None:
-    """On CPU, vectors as wide as the machine has; LLVM would stop at half of that, and the random bits pay for it."""
-    return {"xla_cpu_prefer_vector_width": 512} if devices[0].platform == "cpu" else None
 
 
 _PROGRAMS: dict[tuple, object] = {}
