@@ -27,12 +27,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .base import Grads, PRNGKey
-from .distributions import AbstractDistribution, AbstractReparameterizable, AbstractUncorrelated
+from .distributions import AbstractDistribution
 from .distributions.base import Noise, Scalar
-from .objectives import AbstractDifferentiable, AbstractSum, Objective
+from .objectives import AbstractSum, Objective
 from .rebar import precision
 from .registration import ESTIMATORS
-from .subsampled import AbstractSubsampled, path, weighted_terms
+from .subsampled import EXPANDED, AbstractSubsampled, path, weighted_terms
 from .taylor import expansion
 
 
@@ -129,12 +129,7 @@ class IncrementalControlVariate(AbstractIncremental):
     batch: int = eqx.field(static=True, default=8)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (
-        AbstractReparameterizable,
-        AbstractUncorrelated,
-        AbstractSum,
-        AbstractDifferentiable,
-    )
+    requires: ClassVar[tuple[type, ...]] = EXPANDED
 
     def told(self, dist: Grads, f: Objective, noise: Noise) -> Grads:
         del noise
@@ -175,12 +170,7 @@ class JointControlVariate(AbstractIncremental):
     batch: int = eqx.field(static=True, default=8)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (
-        AbstractReparameterizable,
-        AbstractUncorrelated,
-        AbstractSum,
-        AbstractDifferentiable,
-    )
+    requires: ClassVar[tuple[type, ...]] = EXPANDED
 
     def told(self, dist: Grads, f: Objective, noise: Noise) -> Grads:
         return sampled_slope(dist, f, noise)

@@ -32,6 +32,9 @@ from .registration import ESTIMATORS
 from .taylor import corrected_path, expansion
 from .validation import require_at_least
 
+# What it takes to expand the terms that are drawn, and to know the expectation of the expansion.
+EXPANDED = (AbstractReparameterizable, AbstractUncorrelated, AbstractSum, AbstractDifferentiable)
+
 
 class AbstractSubsampled(AbstractEstimator):
     """An estimator that sees `batch` different terms of a sum, each set of that size as likely as any other."""
@@ -148,12 +151,7 @@ class MonteCarloControlVariate(AbstractSubsampled, AbstractStatelessEstimator):
     batch: int = eqx.field(static=True, default=8)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (
-        AbstractReparameterizable,
-        AbstractUncorrelated,
-        AbstractSum,
-        AbstractDifferentiable,
-    )
+    requires: ClassVar[tuple[type, ...]] = EXPANDED
 
     def gradient(self, key: PRNGKey, dist: Grads, f: AbstractSum) -> Grads:
         key_noise, key_terms = jax.random.split(key)
