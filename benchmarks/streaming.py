@@ -42,23 +42,26 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     chunk, passes = work.chunk, max(GROUP // work.chunk, 1)
     chunks = (stop[0] - start[0] + chunk - 1) // chunk
 
+    ends = np.cumsum(work.sizes)[:-1]
+    centres, truths = jnp.split(centre, ends), jnp.split(truth, ends)
+
     def replicate(index):
         with jax.enable_x64(work.x64):
             gradient = single(estimator, state, problem, jax.random.fold_in(key, index))[0]
-            return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)])
+            return [leaf.reshape(-1) for leaf in jax.tree.leaves(gradient)]
 
     remaining = hoisted(replicate, jnp.zeros((), jnp.uint32))
 
     def one(i, sums):
         powers, rows = sums
         indices = start[0] + i * chunk + jnp.arange(chunk)
-        flat = jax.vmap(remaining)(indices.astype(jnp.uint32))
-        deviations = jnp.where((indices < stop[0])[:, None], flat - centre[None], 0)
-        # Fenced, so that the sums of higher powers do not form them again; along a row the product is part of its sum.
-        deviations, squares = jax.lax.optimization_barrier((deviations, deviations * deviations))
-        scalars = _row_sums(deviations, flat, truth, work.sizes).astype(jnp.float32)
-        sums = _power_sums(deviations, squares, work)
-        return powers + sums, jax.lax.dynamic_update_slice(rows, scalars, (i * chunk, 0, 0))
+        inside = (indices < stop[0])[:, None]
+        leaves = jax.vmap(remaining)(indices.astype(jnp.uint32))
+        # By leaf, for a slice of all coordinates would be a copy.
+        deviations = [jnp.where(inside, leaf - centre[None], 0) for leaf, centre in zip(leaves, centres, strict=True)]
+        scalars = jnp.stack([_row_sums(*parts) for parts in zip(deviations, leaves, truths, strict=True)], axis=1)
+        sums = _power_sums(jnp.concatenate(deviations, axis=1), inside, work)
+        return powers + sums, jax.lax.dynamic_update_slice(rows, scalars.astype(jnp.float32), (i * chunk, 0, 0))
 
     def trip(i, sums):
         powers, rows = sums
@@ -73,20 +76,17 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     return powers[None], rows[None]
 
 
-def _power_sums(deviations: Array, squares: Array, work: Work) -> Array:
+def _power_sums(deviations: Array, inside: Array, work: Work) -> Array:
     """Sums over groups of replicates of the first powers of `[chunk, coordinates]`: `[order, groups, coordinates]`."""
-    powers = (deviations, squares, squares * deviations, squares * squares)[: work.order]
+    squares = deviations * deviations
+    higher = (squares, squares * deviations, squares * squares)[: work.order - 1]
+    # They are zero outside already: the choice keeps XLA on CPU from multiplying inside of its sums, which takes it longer.
+    powers = (deviations, *(jnp.where(inside, power, 0) for power in higher))
     # One reduction for each: XLA vectorises a plain sum on CPU, and not one of several operands.
     return jnp.stack([jnp.sum(power.reshape(work.groups, -1, work.size), axis=1) for power in powers])
 
 
-def _row_sums(deviations: Array, flat: Array, truth: Array, sizes: tuple[int, ...]) -> Array:
-    """The scalars of each replicate `[chunk, coordinates]`, over the coordinates of each leaf: `[chunk, leaves, 3]`."""
-
-    def scalars(deviations, flat, truth):
-        inner = jnp.dot(flat, truth, precision=jax.lax.Precision.HIGHEST)
-        return jnp.stack([jnp.sum(deviations * deviations, axis=1), jnp.sum(flat * flat, axis=1), inner], axis=-1)
-
-    ends = np.cumsum(sizes)[:-1]
-    leaves = zip(*(jnp.split(term, ends, axis=-1) for term in (deviations, flat, truth)), strict=True)
-    return jnp.stack([scalars(*leaf) for leaf in leaves], axis=1)
+def _row_sums(deviations: Array, leaf: Array, truth: Array) -> Array:
+    """The scalars of each replicate, over the coordinates of one leaf `[chunk, coordinates]`: `[chunk, 3]`."""
+    inner = jnp.dot(leaf, truth, precision=jax.lax.Precision.HIGHEST)
+    return jnp.stack([jnp.sum(deviations * deviations, axis=1), jnp.sum(leaf * leaf, axis=1), inner], axis=-1)

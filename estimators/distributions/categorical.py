@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..elementary import log_softmax, softmax
 from .base import AbstractStratifiable, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
 from .coordinates import replaced
 from .discrete import (
@@ -52,7 +53,7 @@ class Categorical(
     @property
     def log_probs(self) -> Float[Array, "*variables categories"]:
         """Normalised logits."""
-        return jax.nn.log_softmax(self.logits)
+        return log_softmax(self.logits)
 
     def sample(self, key: PRNGKey) -> Event:
         return self.harden(self.perturb(self.noise(key)))
@@ -102,13 +103,13 @@ class Categorical(
         return jnp.where(x > 0, top, jnp.minimum(rest, jnp.nextafter(top, -jnp.inf)))
 
     def relax(self, z: Noise, temperature: Scalar) -> Event:
-        return jax.nn.softmax(z / temperature)
+        return softmax(z / temperature)
 
     def harden(self, z: Noise) -> Event:
         return jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
 
     def mean(self) -> Event:
-        return jax.nn.softmax(self.logits)
+        return softmax(self.logits)
 
     def inner(self, u: Event, v: Event) -> Float[Array, "..."]:
         return jnp.sum(u * v, axis=-1, keepdims=True)

@@ -62,7 +62,8 @@ class Normal(
         return self.reparameterize(self.noise(key))
 
     def log_prob(self, x: Event) -> Scalar:
-        standardised = (x - self.loc) / self.scale
+        # A product, for the derivative of a quotient divides twice for every number.
+        standardised = (x - self.loc) * jnp.exp(-self.log_scale)
         return jnp.sum(-0.5 * standardised**2 - self.log_scale - 0.5 * math.log(2 * math.pi))
 
     def noise(self, key: PRNGKey) -> Noise:

@@ -77,3 +77,32 @@ def test_other_platforms_keep_their_own():
     """Lowered for an accelerator, a cosine is a cosine."""
     text = jax.jit(elementary.cos).trace(jnp.ones(3, jnp.float32)).lower(lowering_platforms=("cuda",)).as_text()
     assert "stablehlo.cosine" in text and "round" not in text
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_derivatives_of_a_softmax(name):
+    """Values to the last digit; Jacobian and Hessian are those of JAX's function, with logits up to 40 and a forbidden
+    category too."""
+    function, builtin = getattr(elementary, name), getattr(jax.nn, name)
+    x = jnp.asarray([[0.3, -1.2, 2.0], [40.0, -40.0, 0.0]], jnp.float64)
+    np.testing.assert_array_equal(function(x), builtin(x))
+    for derivative in (jax.jacrev, jax.jacfwd, jax.hessian):
+        np.testing.assert_allclose(derivative(function)(x), derivative(builtin)(x), rtol=1e-12, atol=1e-15)
+    masked = jnp.array([0.5, -jnp.inf, 1.0])
+    np.testing.assert_array_equal(function(masked), builtin(masked))
+
+
+def test_a_normal_draw_is_computed_once():
+    """However many read it, there is one logarithm behind it in the compiled program."""
+
+    @jax.jit
+    def readers(x):
+        drawn = elementary.erfinv(x)
+        return drawn @ drawn, jnp.sum(drawn), drawn[:, None] * drawn[None]
+
+    text = readers.lower(jnp.zeros(64, jnp.float32)).compile().as_text()
+    assert sum(" log(" in line for line in text.splitlines()) == 1
+
+
+def test_no_draws_at_all():
+    assert elementary.erfinv(jnp.zeros((0, 3), jnp.float32)).shape == (0, 3)
