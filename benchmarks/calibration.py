@@ -45,7 +45,7 @@ def spread() -> list[Cell]:
     seen: dict[tuple, Cell] = {}
     for cell in [*SUITES.create("quick").cells(), *SUITES.create("toys").cells()]:
         if mismatch(cell.estimator.create(ESTIMATORS), problem_of(cell.problem)) is None:
-            seen.setdefault(lowering.structure(cell), cell)
+            seen.setdefault(lowering.identity(cell), cell)
     pairs = (words.split() for words in MORE)
     more = [Cell(Spec.parse(estimator), Spec.parse(problem), 4_000) for problem, estimator in pairs]
     return [*list(seen.values())[::EVERY], *more]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .lowering import Program, lowered, structure
+from .lowering import Program, identity, lowered
 from .runner import Plan
 from .suites import Cell
 
@@ -84,7 +84,7 @@ def forecast(
                 Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *[None] * 4, False, reasons[cell])
             )
             continue
-        kind = structure(cell)
+        kind = identity(cell)
         shared = kind in programs
         if not shared:
             programs[kind] = len(programs), lowered(cell)

@@ -21,10 +21,21 @@ from jaxtyping import PyTree
 
 from estimators import AbstractEstimator
 
+from . import traced
 from .problems import AbstractProblem
 from .startup import watch_cache
 from .streaming import traceable
-from .work import TRIPS_PER_CALL, PRNGKey, Work, double_precision, single, state_shape, work_of
+from .work import (
+    TRIPS_PER_CALL,
+    PRNGKey,
+    Work,
+    double_precision,
+    is_arraylike,
+    single,
+    state_shape,
+    structure,
+    work_of,
+)
 
 # An index that no replicate reaches: the stream that adapts the state before it is frozen.
 WARM_UP = 2**32 - 1
@@ -81,20 +92,25 @@ def warm_up(
     if shapes is None:
         return None
     arrays, _ = eqx.partition((estimator, problem), eqx.is_array)
+    leaves = jax.tree.leaves((arrays, jax.random.key_data(key), np.int32(steps)))
     with _memory(batch):
         # Back on the host, so that the program of all devices may place it.
-        adapted = jax.device_get(warm_up_program(estimator, problem, key, batch)(arrays, key, np.int32(steps)))
-    _, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-    return eqx.combine(jax.tree.map(jnp.asarray, adapted), static)
+        adapted = jax.device_get(warm_up_program(estimator, problem, key, batch)(*leaves))
+    dynamic, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(dynamic), map(jnp.asarray, adapted)), static)
 
 
 def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key: PRNGKey, batch: int = 32) -> Callable:
-    """The compiled adaptation of a new state, a function of the arrays of both, the key and the number of steps."""
+    """The compiled adaptation of a new state: from the leaves of the arrays of both, the data of the key, and the number of
+    steps to the leaves of the state that are arrays."""
     arrays, static = eqx.partition((estimator, problem), eqx.is_array)
+    arguments, treedef = jax.tree.flatten((arrays, jax.random.key_data(key), np.int32(0)))
+    kind = jax.random.key_impl(key)
 
-    def adapt(arrays, key, steps):
+    def adapt(*leaves):
+        arrays, data, steps = jax.tree.unflatten(treedef, leaves)
         estimator, problem = eqx.combine(arrays, static)
-        key_init, key_steps = jax.random.split(jax.random.fold_in(key, WARM_UP))
+        key_init, key_steps = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(data, impl=kind), WARM_UP))
         state = estimator.init(key_init, problem.example()[0])
         dynamic, fixed = eqx.partition(state, eqx.is_array)
 
@@ -105,10 +121,11 @@ def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key:
             stats = jax.tree.map(lambda s: jnp.mean(s, axis=0), stats)
             return eqx.filter(estimator.adapt(state, stats), eqx.is_array)
 
-        return jax.lax.fori_loop(0, steps, step, dynamic)
+        return jax.tree.leaves(jax.lax.fori_loop(0, steps, step, dynamic))
 
     def build() -> Callable:
-        return jax.jit(adapt).lower(arrays, key, np.int32(0)).compile()
+        named = traced.name("warm-up", batch, estimator, problem, str(kind), double_precision(), jax.local_devices()[0])
+        return traced.Kept(named).compile(adapt, arguments, {})
 
     return _once(("warm-up", batch, *structure(static, (arrays, key))), build)
 
@@ -130,11 +147,13 @@ def compiled(
 
     def build() -> Program:
         started = time.perf_counter()
-        work = work_of(estimator, state, problem, devices, chunk)
+        made_of = estimator, problem, jax.tree.leaves(eqx.filter(state, is_arraylike)), str(jax.random.key_impl(key))
+        kept = traced.Kept(traced.name("replicates", *made_of, double_precision(), chunk, list(devices)))
+        work = work_of(estimator, state, problem, devices, chunk, kept.facts.get("deterministic"))
         with jax.enable_x64(True), watch_cache() as found, _memory(work.chunk):
-            function, arguments = traceable(arrays, static, key, work)
+            program, arguments, placed = traceable(arrays, static, key, work)
             # Without options: vectors of 512 bits on CPU made XLA compute `parameter-shift` on 100 bits wrongly.
-            executable = function.lower(*arguments).compile()
+            executable = kept.compile(program, arguments, {"deterministic": work.deterministic}, placed)
         return Program(executable, work, None if found else time.perf_counter() - started)
 
     return _once((chunk, devices, *structure(static, (arrays, key))), build)
@@ -166,18 +185,6 @@ def forget_programs(keep: int = 0) -> None:
     jax.clear_caches()
 
 
-def structure(static: PyTree, arrays: PyTree) -> tuple:
-    """What a program is compiled for: everything but the values of the arrays."""
-    leaves, treedef = jax.tree.flatten(static)
-    kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves(arrays)])
-    return treedef, tuple(leaves), kinds, double_precision()
-
-
-def is_arraylike(leaf) -> bool:
-    """Whether a leaf is an array or the shape of one: what a program takes as an argument."""
-    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
-
-
 def run(
     program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, spans: list[tuple[int, int]]
 ) -> list[Replicates]:
@@ -186,7 +193,8 @@ def run(
     padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
     start, stop = np.array(padded, np.int64).T
     with jax.enable_x64(True), _memory(program.work.chunk):
-        powers, scalars = jax.device_get(program.executable(arrays, key, centre, truth, start, stop))
+        leaves = jax.tree.leaves((arrays, jax.random.key_data(key), centre, truth, start, stop))
+        powers, scalars = jax.device_get(program.executable(*leaves))
     return [Replicates(powers[device], scalars[device, : last - first]) for device, (first, last) in enumerate(spans)]
 
 

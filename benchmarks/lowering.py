@@ -14,11 +14,10 @@ import numpy as np
 
 from estimators import ESTIMATORS
 
-from . import harness
 from .moments import BLOCKS
 from .runner import problem_of
 from .suites import Cell
-from .work import TRIPS_PER_CALL, single, state_shape, work_of
+from .work import TRIPS_PER_CALL, is_arraylike, single, state_shape, structure, work_of
 
 
 class Program(NamedTuple):
@@ -59,10 +58,10 @@ def _parts(cell: Cell):
     return estimator, state_shape(estimator, problem), problem
 
 
-def structure(cell: Cell) -> tuple:
+def identity(cell: Cell) -> tuple:
     """What `harness.compiled` tells programs apart by; of two cells that agree in it, the second compiles nothing."""
-    arrays, static = eqx.partition(_parts(cell), harness.is_arraylike)
-    return harness.structure(static, arrays)
+    arrays, static = eqx.partition(_parts(cell), is_arraylike)
+    return structure(static, arrays)
 
 
 def lowered(cell: Cell) -> list[Program]:
@@ -75,7 +74,7 @@ def lowered(cell: Cell) -> list[Program]:
         "chunk": work.chunk,
         "deterministic": work.deterministic,
     }
-    arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
+    arrays, static = eqx.partition((estimator, state, problem), is_arraylike)
 
     def replicate(arrays, key):
         return single(*eqx.combine(arrays, static), key)[0]

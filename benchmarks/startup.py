@@ -1,4 +1,4 @@
-"""What is set before JAX looks at the machine: one CPU device for each core, and a cache of compiled programs on disk.
+"""What is set before JAX looks at the machine: one CPU device for each core, and a cache of programs on disk.
 
 Replicates are independent, so that a core of its own for each share of them beats cores that help each other inside one operation. The
 cache makes a second run start at once. What a user has set stays: `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS` for devices,
@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import pooch
 
+from . import traced
 from .environment import cores
 
 SWITCH = "SCOREPATH_COMPILE_CACHE"
@@ -36,6 +37,7 @@ def prepare() -> None:
     else:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILE_SECONDS)
+    traced.keep(folder)
 
 
 def cache_folder() -> Path | None:

@@ -12,23 +12,31 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from .hoisting import hoisted
 from .work import GROUP, TRIPS_PER_CALL, PRNGKey, Work, single
 
 
-def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, tuple]:
-    """The program before it is compiled, and arguments of its shapes; to be used under `jax.enable_x64(True)`."""
+def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, list, tuple]:
+    """The program before it is traced, arguments of its shapes, and where they are placed: a function of all
+    their leaves, of the key its data. To be used under `jax.enable_x64(True)`."""
     local = functools.partial(_run_chunks, static, work)
-    zeros = jnp.zeros(work.size, work.dtype)
     mesh = Mesh(np.array(work.devices), ("replicates",))
     split, whole = PartitionSpec("replicates"), PartitionSpec()
     specs = (whole, whole, whole, whole, split, split)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
-    span = np.zeros(len(work.devices), np.int64)
-    return jax.jit(sharded), (arrays, key, zeros, zeros, span, span)
+    zeros, span = np.zeros(work.size, work.dtype), np.zeros(len(work.devices), np.int64)
+    arguments, treedef = jax.tree.flatten((arrays, jax.random.key_data(key), zeros, zeros, span, span))
+    kind = jax.random.key_impl(key)
+
+    def program(*leaves):
+        arrays, data, *others = jax.tree.unflatten(treedef, leaves)
+        return sharded(arrays, jax.random.wrap_key_data(data, impl=kind), *others)
+
+    placed = (NamedSharding(mesh, whole),) * (len(arguments) - 2) + (NamedSharding(mesh, split),) * 2
+    return program, arguments, placed
 
 
 def _run_chunks(static, work, arrays, key, centre, truth, start, stop):

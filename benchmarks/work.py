@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from estimators import AbstractEnumerable, AbstractEstimator
+from estimators import AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
 from estimators.base import calls
 
 from .problems import AbstractProblem
@@ -66,6 +66,21 @@ class Work(NamedTuple):
         return jnp.result_type(*jax.tree.leaves(self.shapes))
 
 
+_STATES: dict[tuple, PyTree] = {}
+
+
+def structure(static: PyTree, arrays: PyTree) -> tuple:
+    """What a program is compiled for: everything but the values of the arrays."""
+    leaves, treedef = jax.tree.flatten(static)
+    kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves(arrays)])
+    return treedef, tuple(leaves), kinds, double_precision()
+
+
+def is_arraylike(leaf) -> bool:
+    """Whether a leaf is an array or the shape of one: what a program takes as an argument."""
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
 def double_precision() -> bool:
     """Whether estimates are traced in float64, as the caller has set JAX."""
     return jnp.result_type(float) == jnp.float64
@@ -96,8 +111,17 @@ def _unbatched(estimator, state, problem, keys):
 
 
 def state_shape(estimator: AbstractEstimator, problem: AbstractProblem) -> PyTree:
-    """Shapes and precisions of the estimator's state on this problem."""
-    return eqx.filter_eval_shape(lambda e, p, k: e.init(k, p.example()[0]), estimator, problem, jax.random.key(0))
+    """Shapes and precisions of the estimator's state on this problem, found once for all parameter points; `None` if it
+    has none."""
+    if isinstance(estimator, AbstractStatelessEstimator):
+        return None
+    arrays, static = eqx.partition((estimator, problem), eqx.is_array)
+    pair = structure(static, arrays)
+    if pair not in _STATES:
+        _STATES[pair] = eqx.filter_eval_shape(
+            lambda e, p, k: e.init(k, p.example()[0]), estimator, problem, jax.random.key(0)
+        )
+    return _STATES[pair]
 
 
 def work_of(
@@ -106,13 +130,14 @@ def work_of(
     problem: AbstractProblem,
     devices: tuple[jax.Device, ...],
     chunk: int | None = None,
+    deterministic: bool | None = None,
 ) -> Work:
-    """The shape of the work of this pair."""
+    """The shape of the work of this pair; whether it is `deterministic` is found out unless it is known."""
     shapes = gradient_shape(estimator, state, problem)
     size = sum(shape.size for shape in jax.tree.leaves(shapes))
     return Work(
         shapes=shapes,
-        deterministic=is_deterministic(estimator, state, problem),
+        deterministic=is_deterministic(estimator, state, problem) if deterministic is None else deterministic,
         chunk=chunk or default_chunk(estimator, problem, shapes, devices[0]),
         devices=devices,
         order=4 if size <= MOST_FOURTH_POWERS else 2,

@@ -7,12 +7,19 @@ import jax
 import pytest
 from jax import export
 
-from benchmarks import harness
 from benchmarks.problems import PROBLEMS, mismatch
 from benchmarks.random import fenced
 from benchmarks.specs import Spec
 from benchmarks.streaming import traceable
-from benchmarks.work import CHUNK_NUMBERS, MEMORY_SHARE, SMALLEST_MEMORY, chunk_limits, state_shape, work_of
+from benchmarks.work import (
+    CHUNK_NUMBERS,
+    MEMORY_SHARE,
+    SMALLEST_MEMORY,
+    chunk_limits,
+    is_arraylike,
+    state_shape,
+    work_of,
+)
 from estimators import ESTIMATORS
 
 # One problem of each kind; an estimator is lowered on the first that it can run on, and under `-m slow` on all of them.
@@ -61,12 +68,12 @@ def check(name, spec):
     with jax.enable_x64(False):
         estimator, problem = ESTIMATORS.create(name), problem_of(spec)
         state = state_shape(estimator, problem)
-        arrays, static = eqx.partition((estimator, state, problem), harness.is_arraylike)
+        arrays, static = eqx.partition((estimator, state, problem), is_arraylike)
         key = fenced(jax.random.key(0))
         work = work_of(estimator, state, problem, tuple(jax.local_devices()[:1]), chunk=4)
         with jax.enable_x64(True):
-            function, arguments = traceable(arrays, static, key, work)
-            lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
+            function, arguments, _ = traceable(arrays, static, key, work)
+            lowered = export.export(jax.jit(function), platforms=["cuda", "tpu"])(*arguments)
         assert lowered.platforms == ("cuda", "tpu")
 
 

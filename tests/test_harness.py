@@ -230,8 +230,8 @@ def test_the_program_lowers_for_accelerators(factory, problem, key):
     own = fenced(key)
     work = harness.compiled(estimator, state, problem, own).work
     with jax.enable_x64(True):
-        function, arguments = traceable(arrays, static, own, work)
-        lowered = export.export(function, platforms=["cuda", "tpu"])(*arguments)
+        function, arguments, _ = traceable(arrays, static, own, work)
+        lowered = export.export(jax.jit(function), platforms=["cuda", "tpu"])(*arguments)
     assert lowered.platforms == ("cuda", "tpu")
 
 

@@ -32,13 +32,14 @@ def throughput(content: dict) -> str:
     """Rates, and the suite's as a multiple of every other."""
     rows = []
     for row in content["rows"]:
-        rates = {name: cell["rate"] for name, cell in row.items() if name != "task"}
+        rates = {name: cell["rate"] for name, cell in row["rates"].items()}
         batches = [rate for name, rate in rates.items() if name.startswith("naive,")]
         torch = [rate for name, rate in rates.items() if name.startswith("PyTorch")]
         suite, hand, naive = rates["suite"], rates["by hand"], rates["naive"]
         rows.append(
             (
                 row["task"],
+                f"{row['replicates']:,}",
                 *(f"{rate:,.0f}" for rate in (naive, max(batches), hand, suite)),
                 f"{suite / naive:.1f}×",
                 f"{suite / max([naive, *batches]):.1f}×",
@@ -46,13 +47,13 @@ def throughput(content: dict) -> str:
                 f"{100 * suite / hand:.0f} %",
             )
         )
-    columns = ("task", "naive /s", "naive, best batch /s", "by hand /s", "suite /s")
+    columns = ("task", "replicates", "naive /s", "naive, best batch /s", "by hand /s", "suite /s")
     ratios = ("suite / naive", "suite / best batch", "suite / PyTorch", "suite / by hand")
     caption = (
         f"Replicates a second on {content['devices']} CPU devices. *Naive* keeps all gradients of one `jit(vmap(grad))` and takes NumPy's "
         "moments, over all keys at once or at the fastest of three batches; *by hand* is a streaming loop of closed expressions that "
-        "adds up first and second powers only; *PyTorch* is batched by hand at the faster of two batches. The suite's time is that of "
-        "`measure`: four powers, the scalars of each replicate, and merging on the host are in it."
+        "adds up first and second powers only, over as many replicates as the suite; *PyTorch* is batched by hand at the faster of two "
+        "batches. The suite's time is that of `measure`: four powers, the scalars of each replicate, and merging on the host are in it."
     )
     return _table("Throughput", caption, (*columns, *ratios), rows)
 

@@ -54,7 +54,7 @@ def bits() -> Task:
     problem = PROBLEMS.create("bernoulli-separable")
     logits = problem.dist.logits
     work = LeaveOneOut(num_samples=2), problem, naive.bits_leave_one_out, logits, bare.bits_leave_one_out, (logits,)
-    return Task("T1 leave-one-out", *work, 256, 1_000_000, 200_000, (1_000, 4_000, 20_000))
+    return Task("T1 leave-one-out", *work, 256, 4_000_000, 200_000, (1_000, 4_000, 20_000))
 
 
 def normals() -> list[Task]:
@@ -62,7 +62,7 @@ def normals() -> list[Task]:
     problem = PROBLEMS.create("gaussian-cosine", k=1, dimension=200)
     arrays = problem.dist.loc, problem.dist.log_scale
     rows = jnp.stack(arrays)
-    sizes = 256, 1_000_000, 200_000, (1_000, 4_000, 20_000)
+    sizes = 256, 4_000_000, 200_000, (1_000, 4_000, 20_000)
     return [
         Task("T2 pathwise", Pathwise(), problem, naive.cosine_pathwise, rows, bare.cosine_pathwise, arrays, *sizes),
         Task(
@@ -80,7 +80,7 @@ def categories() -> list[Task]:
         ("straight-through", StraightThrough(), naive.categories_straight_through, bare.categories_straight_through),
         ("score function", ScoreFunction(), naive.categories_score, bare.categories_score),
     )
-    sizes = 256, 1_000_000, 200_000, (1_000, 4_000, 20_000)
+    sizes = 256, 4_000_000, 200_000, (1_000, 4_000, 20_000)
     return [
         Task(f"T3 {name}", estimator, problem, loss(weights), logits, gradients, (logits, weights), *sizes)
         for name, estimator, loss, gradients in each

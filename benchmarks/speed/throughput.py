@@ -46,7 +46,7 @@ def main() -> None:
     rows = []
     for task in tasks():
         rates = take_turns(jobs(task))
-        rows.append({"task": task.name, **rates})
+        rows.append({"task": task.name, "replicates": task.replicates, "rates": rates})
         print(task.name, {name: f"{rate['rate']:.3g}" for name, rate in rates.items()}, file=sys.stderr, flush=True)
     print(json.dumps({"devices": len(jax.local_devices()), "rows": rows}))
 
