@@ -57,6 +57,7 @@ from .direct_loss import DirectLossMinimization as DirectLossMinimization
 from .distributions import (
     AbstractAcceptanceRejection as AbstractAcceptanceRejection,
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable as AbstractConditionallyRelaxable,
     AbstractCorrelated as AbstractCorrelated,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
@@ -93,6 +94,7 @@ from .distributions import (
     Gamma as Gamma,
     Geometric as Geometric,
     Gumbel as Gumbel,
+    InvertibleGaussian as InvertibleGaussian,
     Kumaraswamy as Kumaraswamy,
     Laplace as Laplace,
     Logistic as Logistic,

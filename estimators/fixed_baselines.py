@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, draw, weighted_score
-from .distributions import AbstractDistribution, AbstractEnumerable, AbstractFixedSupport, AbstractRelaxable
+from .distributions import AbstractAdditivelyPerturbed, AbstractDistribution, AbstractEnumerable, AbstractFixedSupport
 from .distributions.base import Event, as_floating
 from .objectives import Objective
 from .registration import ESTIMATORS
@@ -134,8 +134,9 @@ class SelfCritical(AbstractStatelessEstimator):
     $$\hat g = (f(x) - f(m))\, \nabla \log p(x), \qquad m = \arg\max_x p(x).$$
 
     Unbiased, because $m$ does not depend on $x$. It is zero whenever the sample is the mode, so with a confident `dist`
-    most estimates are zero and a few are large. Needs a relaxable distribution, whose unperturbed logits round to the
-    mode; two evaluations of `f`, both at events. Of tied categories the first is taken, and failure at a logit of zero.
+    most estimates are zero and a few are large. Needs an additively perturbed distribution, whose unperturbed
+    logits round to the mode; two evaluations of `f`, both at events. Of tied categories the first is taken, and failure
+    at a logit of zero.
 
     >>> from estimators import Bernoulli
     >>> dist = Bernoulli(logits=[2.0, -1.0])
@@ -147,7 +148,7 @@ class SelfCritical(AbstractStatelessEstimator):
     """
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractRelaxable,)
+    requires: ClassVar[tuple[type, ...]] = (AbstractAdditivelyPerturbed,)
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
         xs = draw(key, dist, 1)
@@ -158,6 +159,6 @@ class SelfCritical(AbstractStatelessEstimator):
         return 2
 
 
-def mode(dist: AbstractRelaxable) -> Event:
+def mode(dist: AbstractAdditivelyPerturbed) -> Event:
     """The most probable event: logits without noise, rounded."""
     return dist.harden(dist.perturb(jnp.zeros_like(dist.mean())))

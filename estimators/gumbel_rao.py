@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
-from .distributions import AbstractDistribution, AbstractRelaxable
+from .distributions import AbstractConditionallyRelaxable, AbstractDistribution
 from .distributions.base import Event, Noise, Scalar, as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
@@ -27,7 +27,7 @@ from .validation import require_positive
 
 
 def averaged_pullback(
-    dist: AbstractRelaxable, latents: Float[Array, "inner ..."], temperature: Scalar, cotangent: Event
+    dist: AbstractConditionallyRelaxable, latents: Float[Array, "inner ..."], temperature: Scalar, cotangent: Event
 ) -> Noise:
     """`cotangent` through the mean over `latents` of the Jacobian of `relax`."""
     temperature = temperature.astype(latents.dtype)
@@ -52,8 +52,8 @@ class GumbelRao(AbstractStatelessEstimator):
     Biased: it has the mean of `StraightThroughGumbelSoftmax` at the same temperature for every `num_inner`, and its law
     for `num_inner=1`. The variance is $\mathrm{Var}\, E[\hat g \mid x] + \frac1n E\, \mathrm{Var}[\hat g_1 \mid x]$. As
     $t \to 0$ the variance of `StraightThroughGumbelSoftmax` grows like $1 / t$; here the first part stays bounded, and
-    only the second, which `num_inner` divides, grows. Needs a relaxable distribution and a differentiable `f`; one
-    evaluation of `f` with its derivative, whatever `num_inner`.
+    only the second, which `num_inner` divides, grows. Needs a conditionally relaxable distribution and a
+    differentiable `f`; one evaluation of `f` with its derivative, whatever `num_inner`.
 
     >>> from estimators import Bernoulli
     >>> GumbelRao(num_inner=100).evaluations(Bernoulli(logits=[0.0]))
@@ -71,7 +71,7 @@ class GumbelRao(AbstractStatelessEstimator):
     temperature: Float[Array, ""] = eqx.field(converter=as_floating, default=1.0)
 
     unbiased: ClassVar[bool] = False
-    requires: ClassVar[tuple[type, ...]] = (AbstractRelaxable, AbstractDifferentiable)
+    requires: ClassVar[tuple[type, ...]] = (AbstractConditionallyRelaxable, AbstractDifferentiable)
 
     def __check_init__(self):
         require_positive(self, "num_inner")

@@ -29,13 +29,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey
-from .distributions import AbstractDistribution, AbstractRelaxable
+from .distributions import AbstractConditionallyRelaxable, AbstractDistribution
 from .distributions.base import Event, Noise, Scalar, as_floating
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 from .validation import require_positive
 
-Surrogate = Callable[[AbstractRelaxable, Noise], Scalar]
+Surrogate = Callable[[AbstractConditionallyRelaxable, Noise], Scalar]
 
 
 def corrected_score(key: PRNGKey, dist: Grads, f: Objective, surrogate: Surrogate) -> Grads:
@@ -72,8 +72,8 @@ class REBAR(AbstractLearnedEstimator):
 
     Unbiased for every coefficient and temperature: $z$ and $\tilde z$ have one law. The coefficient is trained on the
     second moment of one estimate, and with `learn_temperature` so is the logarithm of the temperature (dynamic REBAR);
-    the arguments say where they start. Needs a relaxable distribution and an `f` that is differentiable between its
-    events; three evaluations of `f`.
+    the arguments say where they start. Needs a conditionally relaxable distribution and an `f` that is differentiable
+    between its events; three evaluations of `f`.
 
     >>> from estimators import Bernoulli
     >>> control = REBAR(coefficient=0.5).control(jax.random.key(0), Bernoulli(logits=[0.0]))
@@ -94,7 +94,7 @@ class REBAR(AbstractLearnedEstimator):
     learning_rate: Float[Array, ""] = eqx.field(converter=as_floating, default=0.01)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractRelaxable, AbstractDifferentiable)
+    requires: ClassVar[tuple[type, ...]] = (AbstractConditionallyRelaxable, AbstractDifferentiable)
 
     def __check_init__(self):
         require_positive(self, "temperature")
@@ -140,8 +140,9 @@ class RELAX(AbstractLearnedEstimator):
 
     Unbiased for every $c$. All of $c$ is trained on the second moment of one estimate: $\eta$, which starts at 1, the
     logarithm of $t$, which starts at that of `temperature`, and the network, one hidden layer of `width` units with
-    `tanh` whose output layer starts at zero. So training starts from REBAR with coefficient 1. Needs a relaxable
-    distribution and an `f` that is differentiable between its events; three evaluations of `f`, two of the network.
+    `tanh` whose output layer starts at zero. So training starts from REBAR with coefficient 1. Needs a
+    conditionally relaxable distribution and an `f` that is differentiable between its events; three evaluations of `f`,
+    two of the network.
 
     >>> from estimators import Bernoulli
     >>> RELAX().evaluations(Bernoulli(logits=[0.0]))
@@ -160,7 +161,7 @@ class RELAX(AbstractLearnedEstimator):
     learning_rate: Float[Array, ""] = eqx.field(converter=as_floating, default=0.01)
 
     unbiased: ClassVar[bool] = True
-    requires: ClassVar[tuple[type, ...]] = (AbstractRelaxable, AbstractDifferentiable)
+    requires: ClassVar[tuple[type, ...]] = (AbstractConditionallyRelaxable, AbstractDifferentiable)
 
     def __check_init__(self):
         require_positive(self, "temperature")
@@ -178,7 +179,7 @@ class RELAX(AbstractLearnedEstimator):
     def gradient(self, key: PRNGKey, control: RelaxationWithNetwork, dist: Grads, f: Objective) -> Grads:
         temperature = jnp.exp(control.log_temperature)
 
-        def surrogate(d: AbstractRelaxable, z: Noise) -> Scalar:
+        def surrogate(d: AbstractConditionallyRelaxable, z: Noise) -> Scalar:
             relaxed = d.relax(z, temperature)
             return control.coefficient * f(relaxed) + control.correction(relaxed)
 

@@ -38,12 +38,13 @@ class GumbelSoftmax(AbstractStatelessEstimator):
     [0.]
 
     For Bernoulli variables this is the binary Concrete relaxation, a sigmoid of logistic noise; a softmax of two Gumbel
-    variables at this temperature has the same law. `f` sees the soft event, and the hard one in
-    `StraightThroughGumbelSoftmax`.
+    variables at this temperature has the same law. For an `InvertibleGaussian` it is the reparameterization IGR-I, whose
+    noise is normal. `f` sees the soft event, and the hard one in `StraightThroughGumbelSoftmax`.
 
     **References:** Maddison, Mnih and Teh, The Concrete distribution: a continuous relaxation of discrete random
     variables, 2017, arXiv:1611.00712. Jang, Gu and Poole, Categorical reparameterization with Gumbel-Softmax, 2017,
-    arXiv:1611.01144.
+    arXiv:1611.01144. Potapczynski, Loaiza-Ganem and Cunningham, Invertible Gaussian reparameterization, 2020,
+    arXiv:1912.09588.
     """
 
     temperature: Float[Array, ""] = eqx.field(converter=as_floating, default=0.5)

@@ -50,6 +50,13 @@ def discrete() -> Suite:
         for name in ("leave-one-out", "carms-i", "carms-sb", "carms-g", "unordered-set")
     )
     pairs = ",".join(grid(name, "num_pairs", [1, 2, 3, 4]) for name in ("arm", "disarm"))
+    normal_logits = ",".join(
+        [
+            "score-function,leave-one-out,muprop,double-cv,local-expectation,straight-through",
+            grid("gumbel-softmax", "temperature", TEMPERATURES),
+            grid("straight-through-gumbel-softmax", "temperature", TEMPERATURES),
+        ]
+    )
     counting = ",".join(f"{family}-nonseparable" for family in ("poisson", "geometric", "binomial"))
     return Suite(
         "discrete",
@@ -66,6 +73,7 @@ def discrete() -> Suite:
             block(on_bits, "bernoulli-nonseparable", 20_000),
             block(pairs, "bernoulli-nonseparable", 20_000),
             block(on_categories, "categorical-nonseparable", 20_000),
+            block(normal_logits, "invertible-gaussian-nonseparable", 20_000),
         ),
     )
 

@@ -29,6 +29,7 @@ from .delta import Delta as Delta
 from .dirichlet import Dirichlet as Dirichlet
 from .discrete import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable as AbstractConditionallyRelaxable,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractLatentDensity as AbstractLatentDensity,
@@ -42,6 +43,7 @@ from .exponential import Exponential as Exponential
 from .extreme_value import Gumbel as Gumbel, Weibull as Weibull
 from .gamma import Gamma as Gamma
 from .geometric import Geometric as Geometric
+from .invertible_gaussian import InvertibleGaussian as InvertibleGaussian
 from .kumaraswamy import Kumaraswamy as Kumaraswamy
 from .location_scale import AbstractLocationScale as AbstractLocationScale, Laplace as Laplace, Logistic as Logistic
 from .lognormal import LogNormal as LogNormal

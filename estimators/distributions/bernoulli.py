@@ -15,6 +15,7 @@ from .base import AbstractStratifiable, AbstractWeaklyDifferentiable, Event, Noi
 from .coordinates import replaced
 from .discrete import (
     AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -25,6 +26,7 @@ from .discrete import (
 
 class Bernoulli(
     AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,

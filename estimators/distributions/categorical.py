@@ -19,6 +19,7 @@ from .base import AbstractStratifiable, AbstractWeaklyDifferentiable, Event, Noi
 from .coordinates import replaced
 from .discrete import (
     AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,
@@ -29,6 +30,7 @@ from .discrete import (
 
 class Categorical(
     AbstractAdditivelyPerturbed,
+    AbstractConditionallyRelaxable,
     AbstractEnumerable,
     AbstractFactorized,
     AbstractLatentDensity,

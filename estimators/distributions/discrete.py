@@ -79,19 +79,14 @@ class AbstractRelaxable(AbstractTransformable):
     """Discrete events are the rounding of a continuous latent, which can be smoothed instead of rounded.
 
     With `z = perturb(noise(key))`, the *perturbed logits*, `harden(z)` has the law of the events and `relax(z, t)`
-    tends to it as the temperature falls. `conditional(x, noise)` draws `z` from its law given `harden(z) == x`: the
-    coupling that REBAR rests on. All but `harden` are differentiable in the leaves. The latent itself is passed on, not
-    the noise it came from: near the rounding threshold `z` keeps its sign in floating point where `z - logits` would
-    lose it.
+    tends to it as the temperature falls. All but `harden` are differentiable in the leaves. The latent itself is passed
+    on, not the noise it came from: near the rounding threshold `z` keeps its sign in floating point where `z - logits`
+    would lose it.
     """
 
     @abstractmethod
     def perturb(self, noise: Noise) -> Noise:
         """The perturbed logits `z`."""
-
-    @abstractmethod
-    def conditional(self, x: Event, noise: Noise) -> Noise:
-        """Perturbed logits given that they round to `x`, made from fresh `noise`."""
 
     @abstractmethod
     def relax(self, z: Noise, temperature: Scalar) -> Event:
@@ -107,6 +102,15 @@ class AbstractRelaxable(AbstractTransformable):
 
     def transform(self, noise: Noise) -> Event:
         return self.harden(self.perturb(noise))
+
+
+class AbstractConditionallyRelaxable(AbstractRelaxable):
+    """The perturbed logits can be drawn from their law given the event that they round to: the coupling that REBAR rests
+    on."""
+
+    @abstractmethod
+    def conditional(self, x: Event, noise: Noise) -> Noise:
+        """Perturbed logits given that they round to `x`, made from fresh `noise`; differentiable in the leaves."""
 
 
 class AbstractLatentDensity(AbstractRelaxable):

@@ -210,7 +210,7 @@ def test_step_baseline_learns_the_mean_of_each_step():
         ("pathwise", "a reparameterizable"),
         ("gumbel-softmax", "a relaxable"),
         ("straight-through-gumbel-softmax", "a relaxable"),
-        ("rebar", "a relaxable"),
+        ("rebar", "a conditionally relaxable"),
         ("dlax", "a latent density"),
         ("local-expectation", "a factorized"),
         ("measure-valued", "a weakly differentiable"),
