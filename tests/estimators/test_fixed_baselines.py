@@ -124,5 +124,8 @@ def test_values_on_the_support_are_enough(estimator):
     """Of a black box; and a distribution that lacks the support or the mode is refused."""
     assert incompatibility(estimator, Bernoulli(LOGITS), BlackBox(jnp.sum)) is None
     refusal = incompatibility(estimator, Normal([0.0], [0.0]), BlackBox(jnp.sum)) or ""
-    need = {ExactMeanBaseline: "needs an enumerable distribution", SelfCritical: "needs an additively perturbed distribution"}
+    need = {
+        ExactMeanBaseline: "needs an enumerable distribution",
+        SelfCritical: "needs an additively perturbed distribution",
+    }
     assert need.get(type(estimator), "") in refusal and bool(refusal) == (type(estimator) in need)
