@@ -88,7 +88,7 @@ class Expectation(AbstractProblem):
     wrap it in `estimators.BlackBox` if it is not. The truth is `closed_form(dist, f)` if given, which is recorded as a
     truth of the kind `kind`, else a sum over the support if that is small, or without a negligible tail is, else the
     derivative of a differentiable `f` of a `Delta`, else quadrature for a differentiable `f` in one or two dimensions
-    if the support is fixed, else it is left to a reference run.
+    if the support is fixed, else it is left to a reference run. `term(dist, f)` is the `Truth.term` of a closed form.
 
     >>> from estimators import Bernoulli
     >>> problem = Expectation(Bernoulli(logits=[0.0]), lambda x: (x.sum() - 0.45) ** 2)
@@ -103,6 +103,9 @@ class Expectation(AbstractProblem):
         static=True, default=None
     )
     kind: str = eqx.field(static=True, default="closed form")
+    term: Callable[[AbstractDistribution, Objective], AbstractDistribution] | None = eqx.field(
+        static=True, default=None
+    )
 
     def example(self) -> tuple[AbstractDistribution, Objective]:
         return self.dist, self.f
@@ -120,7 +123,8 @@ class Expectation(AbstractProblem):
         if self.closed_form is not None:
             with jax.enable_x64(True):
                 exact = in_float64(self)
-                return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), self.kind)
+                term = None if self.term is None else as_numpy(self.term(exact.dist, exact.f))
+                return Truth(as_numpy(self.closed_form(exact.dist, exact.f)), self.kind, term=term)
         if isinstance(self.dist, AbstractEnumerable) and self.dist.support_size <= MOST_EVENTS:
             return exact_truth(self, Enumeration(), "enumeration")
         if isinstance(self.dist, Delta) and offers(self.f, AbstractDifferentiable):

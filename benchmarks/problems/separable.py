@@ -51,6 +51,13 @@ def embedding_truth(dist: Categorical, f: MeanPowerOfEmbedding) -> Categorical:
     return Categorical(pi * (values - jnp.sum(pi * values, axis=-1, keepdims=True)))
 
 
+@jax.jit
+def embedding_term(dist: Categorical, f: MeanPowerOfEmbedding) -> Categorical:
+    """`pi_vc E[f(z)]`, which is taken from a value nearly equal to it, `pi_vc` times the mean of `f` given the category."""
+    pi = dist.mean()
+    return Categorical(pi * jnp.sum(pi * f.cost(f.embedding)) / f.embedding.shape[0])
+
+
 @PROBLEMS.register("bernoulli-targets")
 def bernoulli_targets(dimension: int = 100, low: Number = 0.0, high: Number = 1.0, logit: Number = 0.0) -> Expectation:
     """Many bits of one logit and `f(b) = sum_i (b_i - t_i)^2`, with targets in equal steps from `low` to `high`.
@@ -93,7 +100,9 @@ def categorical_polynomial(
     require_at_least(1, "categorical-polynomial", variables=variables)
     logits = np.random.RandomState(seed).uniform(-0.01, 0.01, (variables, 2))
     embedding = np.tile([0.0, 1.0], (variables, 1))
-    return Expectation(Categorical(logits), MeanPowerOfEmbedding(embedding, target, power), embedding_truth)
+    return Expectation(
+        Categorical(logits), MeanPowerOfEmbedding(embedding, target, power), embedding_truth, term=embedding_term
+    )
 
 
 @PROBLEMS.register("categorical-embedding")
@@ -113,7 +122,9 @@ def categorical_embedding(
     generator = np.random.RandomState(seed)
     embedding = generator.uniform(0.0, 1.0, (variables, categories))
     logits = generator.uniform(-0.01, 0.01, (variables, categories))
-    return Expectation(Categorical(logits), MeanPowerOfEmbedding(embedding, target, power), embedding_truth)
+    return Expectation(
+        Categorical(logits), MeanPowerOfEmbedding(embedding, target, power), embedding_truth, term=embedding_term
+    )
 
 
 @PROBLEMS.register("categorical-dirichlet")

@@ -147,6 +147,15 @@ def separable_truth(dist: Bernoulli, f: MeanPower) -> Bernoulli:
     return Bernoulli(p * (1 - p) * difference / p.size)
 
 
+@jax.jit
+def separable_term(dist: Bernoulli, f: MeanPower) -> Bernoulli:
+    """`p_i (1 - p_i) E[f(b)]`: of two such values at either value of the bit, nearly equal, the gradient is the
+    difference."""
+    p = dist.mean()
+    mean = jnp.mean(p * jnp.abs(1 - f.target) ** f.power + (1 - p) * jnp.abs(f.target) ** f.power)
+    return Bernoulli(p * (1 - p) * mean)
+
+
 @PROBLEMS.register("bernoulli-quadratic")
 def bernoulli_quadratic(target: Number = 0.45, logit: Number = 0.0) -> Expectation:
     """One Bernoulli variable and `f(b) = (b - target)^2`.
@@ -185,7 +194,8 @@ def bernoulli_separable(dimension: int = 200, target: Number = 0.499, power: Num
     **References:** Titsias and Shi, Double control variates for gradient estimation in discrete latent variable models,
     2022, arXiv:2111.05300. Liu et al., Bridging discrete and backpropagation, 2023, arXiv:2304.08612.
     """
-    return Expectation(spread_bits("bernoulli-separable", dimension), MeanPower(target, power), separable_truth)
+    dist = spread_bits("bernoulli-separable", dimension)
+    return Expectation(dist, MeanPower(target, power), separable_truth, term=separable_term)
 
 
 @PROBLEMS.register("bernoulli-nonseparable")

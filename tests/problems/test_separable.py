@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import measure
 from benchmarks.problems import PROBLEMS, separable
 from benchmarks.problems.base import exact_truth
-from estimators import Enumeration
+from estimators import ESTIMATORS, Enumeration
 
 
 def sigmoid(logit):
@@ -130,3 +131,23 @@ def test_impossible_arguments_are_refused_in_a_sentence(name, arguments):
     ((argument, given),) = arguments.items()
     with pytest.raises(ValueError, match=rf"^`{name}` needs `{argument} >=? \d`, got {given}"):
         PROBLEMS.create(name, **arguments)
+
+
+@pytest.mark.parametrize("name", ["bernoulli-separable", "categorical-polynomial", "categorical-embedding"])
+def test_the_term_is_what_a_gradient_is_a_difference_of(name):
+    """The mean of `f` times the derivative of a probability along its own logit, by enumeration of a small one."""
+    sizes = {"dimension": 5} if name.startswith("bernoulli") else {"variables": 3}
+    problem = PROBLEMS.create(name, **sizes)
+    events = problem.dist.support()
+    weights = jnp.exp(jax.vmap(problem.dist.log_prob)(events))
+    mean, p = weights @ jax.vmap(problem.f)(events), problem.dist.mean()
+    expected = mean * (p * (1 - p) if name.startswith("bernoulli") else p)
+    np.testing.assert_allclose(problem.truth().term.logits, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bernoulli-separable", "categorical-polynomial"])
+def test_rounding_is_not_bias(name, key):
+    """In float32 a difference of two values of `f` that nearly agree is off by more than its own rounding."""
+    with jax.enable_x64(False):
+        s = measure(ESTIMATORS.create("local-expectation"), PROBLEMS.create(name), key, replicates=2_000).summary()
+    assert s["bias_sq"] > 0 and s["verdict"] == "unbiased within eps"
