@@ -9,6 +9,7 @@ estimator, state and problem. What has no such name is traced every time: a plug
 Only a command keeps programs, after `keep`: a session in which somebody may redefine a method traces what it runs.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -116,22 +117,27 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _described(thing) -> list | str:
-    """The thing in words and lists of them, such that equal descriptions are of things that are traced to one program."""
+def _described(thing, fixed: bool = False) -> list | str:
+    """The thing in words and lists of them, such that equal descriptions are of things that are traced to one program.
+
+    Of an array the shape is enough, for a program takes it as an argument; but not where it is `fixed`, in a static field,
+    or NumPy's: there it is a constant of the program, and has no name."""
     if isinstance(thing, PLAIN):
         return f"{type(thing).__name__} {thing!r}"
-    if isinstance(thing, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-        return f"array {thing.shape} {thing.dtype} {getattr(thing, 'weak_type', False)}"
+    if isinstance(thing, jax.Array | jax.ShapeDtypeStruct) and not fixed:
+        return f"array {thing.shape} {thing.dtype} {thing.weak_type}"
     if isinstance(thing, np.dtype):
         return f"dtype {thing}"
     if isinstance(thing, jax.Device):
         return f"device {thing.platform} {thing.device_kind}"
     if isinstance(thing, tuple | list):
-        return [type(thing).__name__, *(_described(item) for item in thing)]
+        return [type(thing).__name__, *(_described(item, fixed) for item in thing)]
     if isinstance(thing, dict):
-        return ["dict", *([_described(k), _described(v)] for k, v in thing.items())]
+        return ["dict", *([_described(k, True), _described(v, fixed)] for k, v in thing.items())]
     if isinstance(thing, eqx.Module):
-        return [_found(type(thing)), *([field, _described(value)] for field, value in sorted(vars(thing).items()))]
+        static = {field.name for field in dataclasses.fields(thing) if field.metadata.get("static", False)}
+        fields = sorted(vars(thing).items())
+        return [_found(type(thing)), *([name, _described(value, fixed or name in static)] for name, value in fields)]
     return _found(thing)
 
 

@@ -108,6 +108,14 @@ class HomemadeObjective(AbstractObjective):
         return jnp.sum(x)
 
 
+@pytest.mark.parametrize("constant", [np.ones(2), jnp.ones(2), np.float32(1)])
+def test_a_constant_of_the_program_has_no_name(constant, folder):
+    """The shape of an array in a static field would not say which program it is."""
+    estimator = LeaveOneOut(num_samples=2)
+    object.__setattr__(estimator, "num_samples", constant)
+    assert traced.name(estimator, KEYED[1]) is None
+
+
 def test_what_has_no_name_is_not_kept(folder, monkeypatch):
     """A plug-in's class, a function made on the spot, and everything once there is no folder."""
     dist = Bernoulli(logits=[0.5, -1.0])
