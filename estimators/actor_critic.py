@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from .base import AbstractEstimator, Grads, PRNGKey, draw
 from .baselines import RunningMean
 from .distributions import AbstractDistribution, AbstractSequential
-from .distributions.base import as_floating
+from .distributions.base import as_floating, precision
 from .objectives import AbstractReturn
 from .policy_gradient import accumulated, policy_score, returns_to_go
 from .registration import ESTIMATORS
@@ -31,7 +31,7 @@ Tables = tuple[Table, Table]
 
 def no_visits(dist: AbstractSequential) -> RunningMean:
     """The critic before any trajectory: means over trajectories of `states * returns to go` and of `states`."""
-    x = jnp.zeros(dist.event_shape, jnp.result_type(*jax.tree.leaves(dist)))
+    x = jnp.zeros(dist.event_shape, precision(dist))
     table = jnp.zeros_like(dist.states(x))
     return RunningMean((table, table), table[0, 0])
 

@@ -29,7 +29,7 @@ from .base import (
     weighted_score,
 )
 from .distributions import AbstractDistribution, AbstractFixedSupport
-from .distributions.base import Scalar, as_floating
+from .distributions.base import Scalar, as_floating, precision
 from .objectives import Objective
 from .registration import ESTIMATORS
 from .validation import require_positive
@@ -53,7 +53,7 @@ class RunningMean(eqx.Module):
 
 
 def _zero(dist: AbstractDistribution) -> Scalar:
-    return jnp.zeros((), jnp.result_type(*jax.tree.leaves(dist)))
+    return jnp.zeros((), precision(dist))
 
 
 def require_decay(estimator: AbstractEstimator) -> None:

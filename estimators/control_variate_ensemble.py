@@ -15,9 +15,8 @@ from jaxtyping import Array, Float, PyTree
 from .base import AbstractEstimator, Grads, PRNGKey
 from .baselines import RunningMean
 from .distributions import AbstractDistribution, AbstractFixedSupport, AbstractReparameterizable, AbstractUncorrelated
-from .distributions.base import Noise, Scalar, as_floating
+from .distributions.base import Noise, Scalar, as_floating, precision
 from .objectives import AbstractDifferentiable, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .taylor import expansion
 from .validation import require_positive

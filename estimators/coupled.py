@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractStratifiable, Normal
+from .distributions.base import precision
 from .noise_driven import AbstractNoiseDriven
 from .objectives import Objective
 from .pathwise import Pathwise
@@ -74,7 +75,7 @@ class AbstractUniformlyCoupled(AbstractCoupled):
         return (AbstractStratifiable, *self.estimator.requires)
 
     def noises(self, key: PRNGKey, dist: AbstractStratifiable) -> Noises:
-        dtype = jnp.result_type(*jax.tree.leaves(dist))
+        dtype = precision(dist)
         points = self.points(key, dist.event_shape, dtype)
         # Random uniforms are multiples of `eps`, and rounding may reach the faces of the cube, where noise is infinite.
         margin = jnp.finfo(dtype).eps / 2

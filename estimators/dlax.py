@@ -20,9 +20,8 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractLatentDensity
-from .distributions.base import Noise, Scalar, as_floating
+from .distributions.base import Noise, Scalar, as_floating, precision
 from .objectives import Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_positive
 

@@ -20,10 +20,9 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey, draw, weighted_score
 from .distributions import AbstractDistribution, AbstractRelaxable
-from .distributions.base import Scalar, as_floating
+from .distributions.base import Scalar, as_floating, precision
 from .muprop import through_the_mean
 from .objectives import AbstractDifferentiable, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_positive
 

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 from .base import AbstractEstimator, AbstractStatelessEstimator, Grads, PRNGKey, squared_norm
 from .baselines import RunningMean, require_decay
 from .distributions import AbstractAdditivelyPerturbed, AbstractDistribution
-from .distributions.base import Scalar, as_floating
+from .distributions.base import Scalar, as_floating, precision
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 from .validation import require_at_least, require_positive
@@ -142,7 +142,7 @@ class AIMLE(AbstractEstimator):
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> AdaptedStep:
         del key
-        dtype = jnp.result_type(*jax.tree.leaves(dist))
+        dtype = precision(dist)
         zero = jnp.zeros((), dtype)
         return AdaptedStep(self.alpha.astype(dtype), RunningMean(zero, zero))
 

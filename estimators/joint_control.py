@@ -28,9 +28,8 @@ from jaxtyping import Array, Int
 
 from .base import Grads, PRNGKey
 from .distributions import AbstractDistribution
-from .distributions.base import Noise, Scalar
+from .distributions.base import Noise, Scalar, precision
 from .objectives import AbstractSum, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .subsampled import EXPANDED, AbstractSubsampled, path, weighted_terms
 from .taylor import expansion

@@ -24,9 +24,8 @@ from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
 from .distributions import AbstractAdditivelyPerturbed, AbstractDistribution
-from .distributions.base import Event, as_floating
+from .distributions.base import Event, as_floating, precision
 from .objectives import Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_positive
 

@@ -8,14 +8,13 @@ matters, and a mean of two values along `log_scale`, where one does.
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractEstimator, PRNGKey
 from .baselines import RunningMean, require_decay
 from .distributions import AbstractDistribution, Normal
-from .distributions.base import Scalar, as_floating
+from .distributions.base import Scalar, as_floating, precision
 from .evolution_strategies import mirrored_values
 from .objectives import Objective
 from .parameter_perturbation import Directions, gaussian
@@ -58,7 +57,7 @@ class PGPE(AbstractEstimator):
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> RunningMean:
         del key
-        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(dist)))
+        zero = jnp.zeros((), precision(dist))
         return RunningMean(zero, zero)
 
     def estimate(self, key: PRNGKey, state: RunningMean, dist: Normal, f: Objective) -> tuple[Normal, Scalar]:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from .base import AbstractEstimator, AbstractStatelessEstimator, Grads, PRNGKey, draw
 from .baselines import RunningMean
 from .distributions import AbstractDistribution, AbstractSequential
-from .distributions.base import Scalar
+from .distributions.base import Scalar, precision
 from .objectives import AbstractReturn
 from .registration import ESTIMATORS
 from .validation import require_at_least
@@ -177,7 +177,7 @@ class StepBaseline(AbstractEstimator):
 
     def init(self, key: PRNGKey, dist: AbstractSequential) -> RunningMean:
         del key
-        zeros = jnp.zeros(dist.event_shape[0], jnp.result_type(*jax.tree.leaves(dist)))
+        zeros = jnp.zeros(dist.event_shape[0], precision(dist))
         return RunningMean(zeros, zeros[0])
 
     def estimate(self, key: PRNGKey, state: RunningMean, dist: Grads, f: AbstractReturn) -> tuple[Grads, Steps]:

@@ -15,9 +15,8 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractReparameterizable, AbstractUncorrelated
-from .distributions.base import as_floating
+from .distributions.base import as_floating, precision
 from .objectives import AbstractDifferentiable, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .taylor import Quadratic, corrected_path
 from .validation import require_positive

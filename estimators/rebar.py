@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey
 from .distributions import AbstractConditionallyRelaxable, AbstractDistribution
-from .distributions.base import Event, Noise, Scalar, as_floating
+from .distributions.base import Event, Noise, Scalar, as_floating, precision
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
 from .validation import require_positive
@@ -188,8 +188,3 @@ class RELAX(AbstractLearnedEstimator):
     def evaluations(self, dist: AbstractDistribution) -> int:
         del dist
         return 3
-
-
-def precision(dist: AbstractDistribution) -> jnp.dtype:
-    """The floating type of the leaves, in which a control is kept too."""
-    return jnp.result_type(*jax.tree.leaves(dist))

@@ -23,10 +23,9 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, PRNGKey, draw
 from .distributions import AbstractDistribution, Bernoulli
-from .distributions.base import Scalar, as_floating
+from .distributions.base import Scalar, as_floating, precision
 from .double_cv import require_samples_besides
 from .objectives import AbstractDifferentiable, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_positive
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey, weighted_score
 from .distributions import AbstractDistribution, AbstractEnumerable
+from .distributions.base import precision
 from .objectives import Objective
 from .registration import ESTIMATORS
 
@@ -47,7 +48,7 @@ class AbstractStratified(AbstractStatelessEstimator):
             raise ValueError(f"`{type(self).__name__}` needs `num_samples >= 1`, got {self.num_samples}.")
 
     def gradient(self, key: PRNGKey, dist: Grads, f: Objective) -> Grads:
-        offsets = self.offsets(key, jnp.result_type(*jax.tree.leaves(dist)))
+        offsets = self.offsets(key, precision(dist))
         u = (jnp.arange(self.num_samples, dtype=offsets.dtype) + offsets) / self.num_samples
         xs = inverse_distribution(dist, u)
         return weighted_score(dist, xs, jax.vmap(f)(xs) / self.num_samples)

@@ -29,9 +29,8 @@ from jaxtyping import Array, Float
 
 from .base import AbstractLearnedEstimator, Grads, PRNGKey
 from .distributions import AbstractCorrelated, AbstractDistribution, AbstractRotatable
-from .distributions.base import as_floating
+from .distributions.base import as_floating, precision
 from .objectives import AbstractDifferentiable, Objective
-from .rebar import precision
 from .registration import ESTIMATORS
 from .validation import require_at_least, require_positive
 

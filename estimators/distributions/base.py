@@ -13,6 +13,7 @@ any distribution may have, in `discrete` and `continuous` the others.
 from abc import abstractmethod
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -48,6 +49,11 @@ class AbstractDistribution(eqx.Module):
     @abstractmethod
     def log_prob(self, x: Event) -> Scalar:
         """The log-density (or log-mass) of the whole event `x`, differentiable in the leaves."""
+
+
+def precision(dist: AbstractDistribution) -> jnp.dtype:
+    """The floating type of the leaves, in which whatever an estimator keeps beside them is kept too."""
+    return jnp.result_type(*jax.tree.leaves(dist))
 
 
 class AbstractFixedSupport(AbstractDistribution):
