@@ -83,8 +83,11 @@ class Cell:
     def add(self, totals: Totals, block: int, count: int, result: harness.Replicates) -> None:
         """Add the replicates of one span to `totals`."""
         totals.moments.add(block, count, result.powers)
+        # Each scalar of each leaf in one piece, `[leaves, 3, n]`: devices are at work meanwhile, and the host is to be quick.
+        scalars = np.array(result.scalars.transpose(1, 2, 0), np.float64, order="C")
         for name, ids in self.parts.items():
-            totals.spreads[name].add(block, *_scalars(result.scalars[:, ids], self.norms[name]))
+            whole = functools.reduce(np.add, (scalars[leaf] for leaf in ids))
+            totals.spreads[name].add(block, *_scalars(whole, self.norms[name]))
 
 
 def accumulate(
@@ -210,10 +213,9 @@ def leaf_numbers(problem: AbstractProblem, shapes: PyTree) -> dict[str, list[int
     return {name: jax.tree.leaves(part) for name, part in problem.parts(numbered).items()}
 
 
-def _scalars(rows: np.ndarray, truth_norm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance from the centre and cosine with the truth of each replicate of one part, from rows `[n, leaves,
-    3]`."""
-    squared, norm, inner = rows.astype(np.float64).sum(axis=1).T
+def _scalars(scalars: np.ndarray, truth_norm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance from the centre and cosine with the truth of each replicate of one part, from its scalars `[3, n]`."""
+    squared, norm, inner = scalars
     length = np.sqrt(norm) * truth_norm
     cosine = np.divide(inner, length, out=np.full_like(inner, 0.0 if truth_norm else np.nan), where=length > 0)
     return squared, cosine
