@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from .files import StoreError
 from .records import Record, make_record, safe_name
 
 # The same cell measured twice differs in something else than these.
 LABEL = ("estimator", "problem", "hyperparameters", "seed")
-
-
-class StoreError(ValueError):
-    """Why a folder cannot be read or written as a run, as a sentence."""
 
 
 class Cell(NamedTuple):

@@ -12,8 +12,8 @@ from rich.table import Table
 from estimators.registry import UnknownName
 
 from .comparison import ComparisonError
+from .files import StoreError
 from .specs import Spec, UserError, parse_list
-from .store import StoreError
 
 MISTAKES = (UserError, UnknownName, StoreError, ComparisonError)
 

@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from .files import StoreError
 from .plotting import COLOURS, INK, STYLE, Panel, render, row_pages
 from .records import safe_name
 from .selection import arrange
-from .store import StoreError
 from .typesetting import Table, extent, with_interval
 
 LINES = "decomposition.jsonl"

@@ -23,11 +23,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .averaging import averaging_tables
+from .files import StoreError
 from .rankings import over_problems, ranking_tables
 from .records import Record, problem_family, safe_name, to_frame
 from .selection import brief, thin
 from .standings import standings
-from .store import StoreError, existing_run
+from .store import existing_run
 from .tables import COLUMNS, headline_tables, measurements, part_tables, row_cells, to_csv, unmeasured_table
 from .typesetting import WORDS, extent
 

@@ -10,18 +10,15 @@ another name, flushed to disk, and renamed.
 """
 
 import json
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from .cells import (
     LABEL,
     Cell,
-    StoreError as StoreError,
     canonical,
     cell_digest,
     cell_file_name,
@@ -32,6 +29,7 @@ from .cells import (
     read_json,
     reading_order,
 )
+from .files import StoreError, in_a_sentence, write_aside
 from .records import Record, from_lines, make_record, to_line
 
 # A temporary file lives for milliseconds; one as old as this was left by a process that died.
@@ -95,7 +93,7 @@ class RunDirectory:
         for file in files:
             self._add(*read_cell(file))
         gathered = write_aside(self.path / "records.jsonl", "".join(map(to_line, self.records())))
-        with _in_a_sentence(self.path):
+        with in_a_sentence(self.path):
             for file in files:
                 file.unlink(missing_ok=True)
             if not self._cell_files():
@@ -129,7 +127,7 @@ def open_run(path: str | Path, identity: Mapping, about: Mapping | None = None) 
     the run is new: the command, the machine, versions.
     """
     path = Path(path)
-    with _in_a_sentence(path):
+    with in_a_sentence(path):
         path.mkdir(parents=True, exist_ok=True)
         foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
     if foreign and not _is_run(path):
@@ -154,23 +152,6 @@ def existing_run(path: str | Path) -> RunDirectory:
     return RunDirectory(Path(path))
 
 
-def write_aside(path: Path, content: str | bytes) -> Path:
-    """Write `path` whole or not at all, making its folder; the path."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _in_a_sentence(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    return path
-
-
 def _sweep(path: Path) -> None:
     """Remove temporary files left by a process that died while writing."""
     for file in [*path.glob(".*.tmp"), *path.glob("cells/.*.tmp")]:
@@ -181,12 +162,3 @@ def _sweep(path: Path) -> None:
 
 def _is_run(path: Path) -> bool:
     return any((path / name).exists() for name in ("run.json", "records.jsonl", "cells"))
-
-
-@contextmanager
-def _in_a_sentence(path: Path):
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise StoreError(f"`{path}` cannot be written: {reason}. Choose another folder with `--out`.") from error

@@ -25,7 +25,7 @@ from jax import export
 from jaxtyping import PyTree
 
 from .environment import versions
-from .store import StoreError, write_aside
+from .files import StoreError, write_aside
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = ("benchmarks", "estimators")

@@ -14,6 +14,7 @@ from . import (
     linear_gaussian as linear_gaussian,
     location_scale as location_scale,
     logistic as logistic,
+    normal_logits as normal_logits,
     policy as policy,
     posterior as posterior,
     separable as separable,

@@ -2,12 +2,12 @@
 
 Events are one-hot along the last axis. Only differences of logits matter, so a gradient sums to zero over the
 categories of each variable (the gauge), and an estimate that does not has a bias along a direction that changes
-nothing; where the last logit is zero by definition there is no such direction. The truth is a sum over the support.
+nothing. The truth is a sum over the support.
 """
 
 import numpy as np
 
-from estimators import Categorical, InvertibleGaussian
+from estimators import Categorical
 
 from .base import PROBLEMS, Expectation
 from .toys import Affine, Number, QuadraticForm, WeightedSquare, require_at_least, standard_normals
@@ -49,26 +49,6 @@ def categorical_nonseparable(
     product = np.outer(np.arange(1, variables + 1), np.arange(1, categories + 1))
     weights = product % (categories + 1) / (categories * variables)
     return Expectation(dist, WeightedSquare(weights, target))
-
-
-@PROBLEMS.register("invertible-gaussian-nonseparable")
-def invertible_gaussian_nonseparable(
-    variables: int = 3, categories: int = 4, target: Number = 0.5, skew: Number = 1.0, scale: Number = 1.0
-) -> Expectation:
-    """The objective of `categorical-nonseparable` under one-hot variables with normal logits: `f` is a square of a weighted
-    sum, the mean logits are `0, -skew, -2 skew, ...` but for the last, which is zero and does not vary, and `scale` is the
-    standard deviation of the others.
-
-    Truth is a sum over all events, whose probabilities are integrals over one variable.
-    """
-    name = "invertible-gaussian-nonseparable"
-    require_at_least(1, name, variables=variables)
-    require_at_least(2, name, categories=categories)
-    if scale <= 0:
-        raise ValueError(f"`{name}` needs `scale > 0`, got {scale}; it is a standard deviation.")
-    loc = np.tile(-skew * np.arange(categories - 1.0), (variables, 1))
-    f = categorical_nonseparable(variables, categories, target).f
-    return Expectation(InvertibleGaussian(loc, np.full_like(loc, np.log(scale))), f)
 
 
 @PROBLEMS.register("categorical-linear")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ..environment import machine
-from ..store import write_aside
+from ..files import write_aside
 from .page import render
 
 PARTS = ("throughput", "growth", "compiling", "shares", "scaling", "processes")
