@@ -20,8 +20,10 @@ from .work import GROUP, TRIPS_PER_CALL, PRNGKey, Work, single
 
 
 def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, list, tuple]:
-    """The program before it is traced, arguments of its shapes, and where they are placed: a function of all
-    their leaves, of the key its data. To be used under `jax.enable_x64(True)`."""
+    """The program before it is traced, arguments of the shapes that it takes, and where these are placed.
+
+    It takes the leaves of the arrays one by one, the data of the key, the centre, the truth, and the spans' starts and
+    ends. To be used under `jax.enable_x64(True)`."""
     local = functools.partial(_run_chunks, static, work)
     mesh = Mesh(np.array(work.devices), ("replicates",))
     split, whole = PartitionSpec("replicates"), PartitionSpec()
@@ -49,7 +51,6 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     estimator, state, problem = eqx.combine(arrays, static)
     chunk, passes = work.chunk, max(GROUP // work.chunk, 1)
     chunks = (stop[0] - start[0] + chunk - 1) // chunk
-
     ends = np.cumsum(work.sizes)[:-1]
     centres, truths = jnp.split(centre, ends), jnp.split(truth, ends)
 

@@ -6,12 +6,9 @@ of `k`, and each other `z_j` is Gumbel at `l_j` truncated below it: `-logaddexp(
 A* sampling, 2014).
 """
 
-import itertools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ..elementary import log_softmax, softmax
@@ -20,21 +17,19 @@ from .coordinates import replaced
 from .discrete import (
     AbstractAdditivelyPerturbed,
     AbstractConditionallyRelaxable,
-    AbstractEnumerable,
-    AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
     AbstractOrdered,
 )
+from .one_hot import AbstractOneHot
 
 
 class Categorical(
     AbstractAdditivelyPerturbed,
     AbstractConditionallyRelaxable,
-    AbstractEnumerable,
-    AbstractFactorized,
     AbstractLatentDensity,
     AbstractLogitParameterized,
+    AbstractOneHot,
     AbstractOrdered,
     AbstractStratifiable,
     AbstractWeaklyDifferentiable,
@@ -57,34 +52,6 @@ class Categorical(
         """Normalised logits."""
         return log_softmax(self.logits)
 
-    def sample(self, key: PRNGKey) -> Event:
-        return self.harden(self.perturb(self.noise(key)))
-
-    def log_prob(self, x: Event) -> Scalar:
-        return jnp.sum(x * self.log_probs)
-
-    @property
-    def support_size(self) -> int:
-        categories = self.logits.shape[-1]
-        return categories ** (self.logits.size // categories)
-
-    def support(self) -> Float[Array, "events ..."]:
-        categories = self.logits.shape[-1]
-        variables = self.logits.size // categories
-        indices = np.array(list(itertools.product(range(categories), repeat=variables)))
-        return jax.nn.one_hot(indices, categories, dtype=self.logits.dtype).reshape(-1, *self.logits.shape)
-
-    def marginals(self) -> Float[Array, "variables categories"]:
-        return self.mean().reshape(-1, self.logits.shape[-1])
-
-    def replacements(self, x: Event) -> Float[Array, "variables categories ..."]:
-        categories = x.shape[-1]
-        variables = x.size // categories
-        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
-        values = jnp.eye(categories, dtype=x.dtype)[None, :, None]
-        events = jnp.where(this, values, x.reshape(1, 1, variables, categories))
-        return events.reshape(variables, categories, *x.shape)
-
     def noise(self, key: PRNGKey) -> Noise:
         return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
 
@@ -103,12 +70,6 @@ class Categorical(
         rest = -jnp.logaddexp(-(self.log_probs + noise), jnp.broadcast_to(-top, noise.shape))
         # The difference may round to zero, and of tied categories the first would win, be it `x` or not.
         return jnp.where(x > 0, top, jnp.minimum(rest, jnp.nextafter(top, -jnp.inf)))
-
-    def relax(self, z: Noise, temperature: Scalar) -> Event:
-        return softmax(z / temperature)
-
-    def harden(self, z: Noise) -> Event:
-        return jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
 
     def mean(self) -> Event:
         return softmax(self.logits)

@@ -11,8 +11,6 @@ s_c = \frac{z - \mu_c}{\sigma_c}, \quad c < C, \qquad p_C = \prod_j \Phi(-\mu_j 
 are integrals over one variable of smooth functions, which Gauss-Legendre quadrature finds.
 """
 
-import itertools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,16 +18,16 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from ..elementary import erfinv, softmax
-from .base import Event, Noise, PRNGKey, Scalar, as_floating
-from .discrete import AbstractEnumerable, AbstractFactorized, AbstractRelaxable
+from .base import Event, Noise, PRNGKey, as_floating
+from .normal import standard_normal
+from .one_hot import AbstractOneHot
 
 # In standard deviations: beyond them a normal variable has probability 1e-19.
 HALF_WIDTH = 9.0
 NODES = 256
 
 
-class InvertibleGaussian(AbstractEnumerable, AbstractFactorized, AbstractRelaxable):
+class InvertibleGaussian(AbstractOneHot):
     """Independent one-hot events: the largest of normal logits with mean `loc` and standard deviation `exp(log_scale)`, and
     of zero for the last category; leading axes of the leaves are independent variables.
 
@@ -56,51 +54,15 @@ class InvertibleGaussian(AbstractEnumerable, AbstractFactorized, AbstractRelaxab
 
     @property
     def log_probs(self) -> Float[Array, "*variables categories"]:
-        """Log-probabilities of the categories."""
         return jnp.vectorize(_log_probs, signature="(o),(o)->(c)")(self.loc, self.scale)
 
-    def sample(self, key: PRNGKey) -> Event:
-        return self.transform(self.noise(key))
-
-    def log_prob(self, x: Event) -> Scalar:
-        return jnp.sum(x * self.log_probs)
-
-    @property
-    def support_size(self) -> int:
-        *variables, categories = self.event_shape
-        return categories ** int(np.prod(variables))
-
-    def support(self) -> Float[Array, "events ..."]:
-        *variables, categories = self.event_shape
-        indices = np.array(list(itertools.product(range(categories), repeat=int(np.prod(variables)))))
-        return jax.nn.one_hot(indices, categories, dtype=self.loc.dtype).reshape(-1, *self.event_shape)
-
-    def marginals(self) -> Float[Array, "variables categories"]:
-        return self.mean().reshape(-1, self.event_shape[-1])
-
-    def replacements(self, x: Event) -> Float[Array, "variables categories ..."]:
-        categories = x.shape[-1]
-        variables = x.size // categories
-        this = jnp.eye(variables, dtype=bool)[:, None, :, None]
-        values = jnp.eye(categories, dtype=x.dtype)[None, :, None]
-        events = jnp.where(this, values, x.reshape(1, 1, variables, categories))
-        return events.reshape(variables, categories, *x.shape)
-
     def noise(self, key: PRNGKey) -> Noise:
-        low = np.nextafter(np.array(-1, self.loc.dtype), np.array(0, self.loc.dtype))
-        u = jax.random.uniform(key, self.loc.shape, self.loc.dtype, minval=low, maxval=1)
-        return np.sqrt(2).astype(self.loc.dtype) * erfinv(u)
+        return standard_normal(key, self.loc.shape, self.loc.dtype)
 
     def perturb(self, noise: Noise) -> Noise:
         """The logits, that of the last category included."""
         z = self.loc + self.scale * noise
         return jnp.concatenate([z, jnp.zeros_like(z[..., :1])], axis=-1)
-
-    def relax(self, z: Noise, temperature: Scalar) -> Event:
-        return softmax(z / temperature)
-
-    def harden(self, z: Noise) -> Event:
-        return jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
 
     def mean(self) -> Event:
         return jnp.exp(self.log_probs)

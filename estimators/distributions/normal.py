@@ -32,6 +32,12 @@ from .coordinates import product_rule, replaced
 HALF_WIDTH = 9.0
 
 
+def standard_normal(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype) -> Noise:
+    """What `jax.random.normal` draws, with an inverse error function that vectorises on CPU."""
+    low = np.nextafter(np.array(-1, dtype), np.array(0, dtype))
+    return math.sqrt(2) * erfinv(jax.random.uniform(key, shape, dtype, minval=low, maxval=1))
+
+
 class Normal(
     AbstractIntegrable,
     AbstractOverdispersible,
@@ -67,9 +73,7 @@ class Normal(
         return jnp.sum(-0.5 * standardised**2 - self.log_scale - 0.5 * math.log(2 * math.pi))
 
     def noise(self, key: PRNGKey) -> Noise:
-        # What `jax.random.normal` does, with an inverse error function that vectorises on CPU.
-        low = np.nextafter(np.array(-1, self.loc.dtype), np.array(0, self.loc.dtype))
-        return math.sqrt(2) * erfinv(jax.random.uniform(key, self.loc.shape, self.loc.dtype, minval=low, maxval=1))
+        return standard_normal(key, self.loc.shape, self.loc.dtype)
 
     def noise_at(self, u: Noise) -> Noise:
         return math.sqrt(2) * erfinv(2 * u - 1)

@@ -30,7 +30,10 @@ def probabilities(loc, scale):
         rises = [a + b * s for a, b in zip(loc, scale, strict=True) for s in (-8, -4, -2, 0, 2, 4, 8)]
         end = max(1.0, *(a + 10 * b for a, b in zip(loc, scale, strict=True)))
         inside = sorted({z for z in rises if 0 < z < end})
-        integrand = lambda z: laws[k].pdf(z) * np.prod([law.cdf(z) for law in others])  # noqa: E731
+
+        def integrand(z):
+            return laws[k].pdf(z) * np.prod([law.cdf(z) for law in others])
+
         return integrate.quad(integrand, 0, end, points=inside, limit=500, epsabs=0, epsrel=1e-13)[0]
 
     return np.array([*(winner(k) for k in range(len(loc))), np.prod([law.cdf(0) for law in laws])])
