@@ -144,16 +144,14 @@ def _rounds(
 def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[int], None]) -> tuple[Totals, float]:
     """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process.
 
-    While the replicates of one call are added up on the host, the devices are at the next. Where one fails, that which
-    has been started is waited for.
+    Some calls are under way, and while one that is done is added up on the host there is another to go on with. They are
+    added in the order of the plan, whichever is done first. Where one fails, those that have been started are waited for.
     """
     fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
-    share = len(work.devices), processes.index(), processes.count()
-    with processes.together(), ThreadPoolExecutor(max_workers=1) as devices:
-        planned = calls(begin, end, cell.program.capacity, *share)
-        for call, running in one_ahead(
-            (call, devices.submit(cell.run, [span for _, span in call])) for call in planned
-        ):
+    with processes.together(), ThreadPoolExecutor(work.callers) as callers:
+        planned = calls(begin, end, cell.program.capacity, len(work.devices), processes.index(), processes.count())
+        submitted = ((call, callers.submit(cell.run, [span for _, span in call])) for call in planned)
+        for call, running in ahead(submitted, work.callers):
             for (block, (first, last)), result in zip(call, running.result(), strict=True):
                 cell.add(fresh, block, last - first, result)
             progress(min(begin + fresh.moments.count * processes.count(), end))
@@ -161,16 +159,16 @@ def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[i
     return merged(fresh), float(processes.gathered(np.array([seconds])).max())
 
 
-def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, each handed out when the one after it has been made.
+def ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items, each handed out when the `count` after it have been made.
 
-    >>> list(one_ahead("abc"))
+    >>> list(ahead("abc", 2))
     ['a', 'b', 'c']
     """
     waiting = deque()
     for item in items:
         waiting.append(item)
-        if len(waiting) == 2:
+        if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
 

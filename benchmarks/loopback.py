@@ -74,10 +74,16 @@ def start(
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, "-m", "benchmarks", "run", *arguments, *names]
     process = subprocess.Popen(command, stdout=out, stderr=error, env=environment)
+    give_cores(process, index * devices, devices)
+    return process
+
+
+def give_cores(process: subprocess.Popen, first: int, count: int) -> None:
+    """Keep a process that has just been started to `count` cores, the `first` and those after it, round again if there are not
+    as many; where the system can."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(process.pid, {cores[(index * devices + i) % len(cores)] for i in range(devices)})
-    return process
+        os.sched_setaffinity(process.pid, {cores[(first + i) % len(cores)] for i in range(count)})
 
 
 def _wait(started: list[subprocess.Popen], deadline: float) -> None:

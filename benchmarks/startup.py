@@ -1,21 +1,18 @@
-"""What is set before JAX looks at the machine: one CPU device for each core, and a cache of programs on disk.
+"""What a command sets before JAX compiles anything: a cache of programs on disk, with which a second run starts at once.
 
-Replicates are independent, so that a core of its own for each share of them beats cores that help each other inside one operation. The
-cache makes a second run start at once. What a user has set stays: `JAX_NUM_CPU_DEVICES` and `XLA_FLAGS` for devices,
-`JAX_COMPILATION_CACHE_DIR` for another folder, and `SCOREPATH_COMPILE_CACHE=off` for none.
+`JAX_COMPILATION_CACHE_DIR` is another folder for it, and `SCOREPATH_COMPILE_CACHE=off` none.
 """
 
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import pooch
 
 from . import traced
-from .environment import cores
 
 SWITCH = "SCOREPATH_COMPILE_CACHE"
 HIT = "/jax/compilation_cache/cache_hits"
@@ -26,11 +23,7 @@ _hits = threading.local()
 
 
 def prepare() -> None:
-    """Set both; to be called before any device is used."""
-    if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        # Within a program that has used JAX already, its devices stay what they are.
-        with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", cores())
+    """Keep programs from now on."""
     folder = cache_folder()
     if folder is None:
         jax.config.update("jax_enable_compilation_cache", False)

@@ -48,7 +48,7 @@ def summarise(m: Measurement, part: str, epsilon: float) -> dict:
         "evaluations": m.evaluations,
         "seconds_per_estimate": seconds,
         # Estimates that draw nothing are one and the same, which is computed once and alone.
-        "batch": 1 if m.work.deterministic else m.work.chunk * len(m.work.devices) * m.processes,
+        "batch": 1 if m.work.deterministic else m.work.together * m.processes,
         "compile_seconds": m.compile_seconds,
         "variance_x_evaluations": trace * m.evaluations,
         "variance_x_seconds": trace * seconds,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Key, PyTree
 from estimators import AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
 from estimators.base import calls
 
+from .environment import cores
 from .problems import AbstractProblem
 
 PRNGKey = Key[Array, ""]
@@ -59,6 +60,17 @@ class Work(NamedTuple):
     def groups(self) -> int:
         """Into how many groups of replicates a chunk is divided, of at most `GROUP` each."""
         return self.chunk // math.gcd(self.chunk, GROUP)
+
+    @property
+    def callers(self) -> int:
+        """How many calls of the program are under way at once. On CPU one for each core that its devices leave, since an
+        operation of one call keeps several cores busy for a part of the time only; an accelerator takes one at a time."""
+        return max(cores() // len(self.devices), 1) if self.devices[0].platform == "cpu" else 1
+
+    @property
+    def together(self) -> int:
+        """How many replicates are computed at the same time by one process."""
+        return self.chunk * len(self.devices) * self.callers
 
     @property
     def dtype(self) -> jnp.dtype:

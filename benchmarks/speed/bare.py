@@ -1,20 +1,22 @@
 """The same arithmetic as the tasks, each as a streaming loop written by hand: what the harness is to come near to.
 
-A loop of a traced number of trips, on each device; a trip draws a chunk of replicates from `fold_in(key, chunk)`, forms their
+A loop of a traced number of trips, on each core; a trip draws a chunk of replicates from `fold_in(key, chunk)`, forms their
 gradients as closed expressions, and adds their sums and sums of squares to float64 accumulators. No estimator, no problem, no automatic
 differentiation, no third and fourth powers, no scalars of each replicate. The random bits, the inverse error function and the sine
 are the suite's own, for they cost the same for everybody.
 """
 
+import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 
 from estimators.elementary import cos, erfinv, sin, sum_of_softplus
 
+from ..environment import cores
 from ..random import fenced
 
 Gradients = Callable[[jax.Array, tuple], jax.Array]
@@ -22,31 +24,28 @@ Gradients = Callable[[jax.Array, tuple], jax.Array]
 
 def moments(gradients: Gradients, arrays: tuple, replicates: int, chunk: int) -> Callable[[int], np.ndarray]:
     """A function of the seed that returns mean and variance of `gradients(key, arrays)`, `[chunk, coordinates]` to a call."""
-    devices = jax.local_devices()
-    trips = -(-replicates // (chunk * len(devices)))
+    callers = cores()
+    trips = -(-replicates // (chunk * callers))
     size = jax.eval_shape(gradients, jax.random.key(0), arrays).shape[1]
 
-    def local(key, arrays, first, trips):
+    @jax.jit
+    def program(key, arrays, first, trips):
         def trip(i, sums):
-            g = gradients(jax.random.fold_in(key, first[0] + i), arrays)
-            powers = jnp.stack([jnp.sum(g, axis=0), jnp.sum(g * g, axis=0)])
-            return sums + powers.astype(jnp.float64)
+            g = gradients(jax.random.fold_in(key, first + i), arrays)
+            return sums + jnp.stack([jnp.sum(g, axis=0), jnp.sum(g * g, axis=0)]).astype(jnp.float64)
 
-        return jax.lax.fori_loop(0, trips, trip, jnp.zeros((2, size), jnp.float64))[None]
+        return jax.lax.fori_loop(0, trips, trip, jnp.zeros((2, size), jnp.float64))
 
-    mesh, split, whole = Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"), PartitionSpec()
-    with jax.enable_x64(True):
-        program = jax.jit(
-            jax.shard_map(local, mesh=mesh, in_specs=(whole, whole, split, whole), out_specs=split, check_vma=False)
-        )
-        first = np.arange(len(devices), dtype=np.int64) * trips
+    def sums(seed: int, caller: int) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(program(fenced(jax.random.key(seed)), arrays, np.int64(caller * trips), np.int64(trips)))
 
     def run(seed: int) -> np.ndarray:
-        with jax.enable_x64(True):
-            total = np.asarray(program(fenced(jax.random.key(seed)), arrays, first, np.int64(trips))).sum(axis=0)
-        count = trips * chunk * len(devices)
-        mean = total[0] / count
-        return np.stack([mean, (total[1] - count * mean**2) / (count - 1)])
+        with ThreadPoolExecutor(callers) as threads:
+            first, second = sum(threads.map(functools.partial(sums, seed), range(callers)))
+        count = trips * chunk * callers
+        mean = first / count
+        return np.stack([mean, (second - count * mean**2) / (count - 1)])
 
     return run
 

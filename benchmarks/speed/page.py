@@ -50,7 +50,7 @@ def throughput(content: dict) -> str:
     columns = ("task", "replicates", "naive /s", "naive, best batch /s", "by hand /s", "suite /s")
     ratios = ("suite / naive", "suite / best batch", "suite / PyTorch", "suite / by hand")
     caption = (
-        f"Replicates a second on {content['devices']} CPU devices. *Naive* keeps all gradients of one `jit(vmap(grad))` and takes NumPy's "
+        f"Replicates a second on {content['cores']} cores. *Naive* keeps all gradients of one `jit(vmap(grad))` and takes NumPy's "
         "moments, over all keys at once or at the fastest of three batches; *by hand* is a streaming loop of closed expressions that "
         "adds up first and second powers only, over as many replicates as the suite; *PyTorch* is batched by hand at the faster of two "
         "batches. The suite's time is that of `measure`: four powers, the scalars of each replicate, and merging on the host are in it."
@@ -149,8 +149,8 @@ def scaling(content: dict) -> str:
     kilobytes = first["bytes_of_a_call_and_device"] / 1024
     many = 1000 * first["bytes_of_a_call_and_device"] / seconds / 1e9
     text = (
-        "T1, a million replicates for each device; forced devices share the cores of this machine. The last column is a call of one "
-        "chunk on each device: dispatch, and the way back."
+        "T1, a million replicates for each device; the process has a core for each forced device, as long as there are enough. The last "
+        "column is a call of one chunk on each device: dispatch, and the way back."
     )
     merge = first["seconds_of_a_merge"]
     closing = (

@@ -1,14 +1,16 @@
 """Weak scaling: T1 with as many replicates for each device as for one, on forced CPU devices, and the cost of a call.
 
-Forced devices are threads of one machine: beyond its cores nothing can be gained, and what is lost there is the price of having many
-devices. The cost of a call tells what a thousand devices would do: each makes its spans alone, and what they send to the host is the
-same for any number of replicates.
+Forced devices are threads of one process, which is given a core for each: beyond the cores that there are nothing can be gained,
+and what is lost there is the price of having many devices. The cost of a call tells what a thousand devices would do: each makes
+its spans alone, and what they send to the host is the same for any number of replicates.
 """
 
 import json
 import os
 import subprocess
 import sys
+
+from ..loopback import give_cores
 
 PER_DEVICE = 1_000_000
 DEVICES = (1, 2, 4)
@@ -70,8 +72,9 @@ def main() -> None:
     for devices in DEVICES:
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
         command = [sys.executable, "-m", "benchmarks.speed.scaling", "one"]
-        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        rows.append(json.loads(output))
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        give_cores(process, 0, devices)
+        rows.append(json.loads(process.communicate()[0]))
         print(rows[-1], file=sys.stderr, flush=True)
     print(json.dumps({"rows": rows}))
 

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ..environment import cores
 from ..measurement import measure
 from ..problems import Truth
 from ..startup import prepare
@@ -48,7 +49,7 @@ def main() -> None:
         rates = take_turns(jobs(task))
         rows.append({"task": task.name, "replicates": task.replicates, "rates": rates})
         print(task.name, {name: f"{rate['rate']:.3g}" for name, rate in rates.items()}, file=sys.stderr, flush=True)
-    print(json.dumps({"devices": len(jax.local_devices()), "rows": rows}))
+    print(json.dumps({"cores": cores(), "rows": rows}))
 
 
 if __name__ == "__main__":
