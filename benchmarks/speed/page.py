@@ -127,7 +127,7 @@ def shares(content: dict) -> str:
         steps = [times[0], *(max(b - a, 0) for a, b in zip(times, times[1:], strict=False))]
         rows.append((row["task"], f"{times[-1]:.2f}", *(f"{100 * step / times[-1]:.0f} %" for step in steps)))
     caption = (
-        "Microseconds of one replicate on one device, and what each stage adds: programs that stop after a stage, timed in turns. A stage "
+        "Microseconds of one replicate on one core, and what each stage adds: programs that stop after a stage, timed in turns. A stage "
         "that costs less than the noise of that difference is 0 %."
     )
     return _table("Where the time goes", caption, ("task", "µs", *stages), rows)

@@ -1,10 +1,11 @@
 """Where the time of an estimate goes: random bits, the draws made of them, values of `f`, the rest of the gradient, moments.
 
 Each column is a program that does all that the column before it does, and one thing more; a share is the difference of their times. On one
-device, so that nothing is shared.
+core, so that nothing is shared.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 
@@ -70,6 +71,8 @@ def whole(task: Task, program: harness.Program, trips: int = TRIPS) -> Callable[
 
 
 def main() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = []
     for task in [bits(), *normals(), *categories()]:
         key = fenced(jax.random.key(0))
