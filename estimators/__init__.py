@@ -59,6 +59,7 @@ from .distributions import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractConditionallyRelaxable as AbstractConditionallyRelaxable,
     AbstractCorrelated as AbstractCorrelated,
+    AbstractCount as AbstractCount,
     AbstractDistribution as AbstractDistribution,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
@@ -143,6 +144,7 @@ from .fixed_baselines import (
     TwoSampleBaseline as TwoSampleBaseline,
 )
 from .gapped_st import GappedStraightThrough as GappedStraightThrough
+from .generalized_gumbel_softmax import GeneralizedGumbelSoftmax as GeneralizedGumbelSoftmax
 from .generalized_reparameterization import GREP as GREP, RSVI as RSVI
 from .go import GO as GO
 from .gumbel_rao import GumbelRao as GumbelRao

@@ -254,6 +254,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "poisson-black-box": (poisson, stairs_at_counts, BlackBox),
     "geometric-black-box": (geometric, stairs_at_counts, BlackBox),
     "binomial-black-box": (binomial, stairs_up_to_three, BlackBox),
+    "poisson": (poisson, smooth, lambda f: f),
     "policy-return": (policy, takings, Return),
     "gamma": (gamma, smooth, lambda f: f),
     "mixture": (mixture, smooth, lambda f: f),
@@ -280,7 +281,7 @@ CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     ),
 }
 # Others like them are met elsewhere, so only an estimator that accepts no other case is tried on these.
-SPECIAL = ("multivariate-normal", "normal-layer", "normal-sum")
+SPECIAL = ("multivariate-normal", "normal-layer", "normal-sum", "poisson")
 
 
 def case(name: str, tap: Callable = lambda x: None) -> Case:

@@ -58,6 +58,7 @@ def discrete() -> Suite:
         ]
     )
     counting = ",".join(f"{family}-nonseparable" for family in ("poisson", "geometric", "binomial"))
+    smooth_counts = ",".join(f"{family}-cosine" for family in ("poisson", "geometric", "binomial"))
     return Suite(
         "discrete",
         "Every estimator for discrete variables, on bits, categories and counts, and along temperature, samples and pairs.",
@@ -69,6 +70,7 @@ def discrete() -> Suite:
                 20_000,
             ),
             block(COUNTS, counting, 20_000),
+            block(f"{COUNTS},{grid('generalized-gumbel-softmax', 'temperature', TEMPERATURES)}", smooth_counts, 20_000),
             block(temperatures, "categorical-nonseparable", 20_000),
             block(on_bits, "bernoulli-nonseparable", 20_000),
             block(pairs, "bernoulli-nonseparable", 20_000),

@@ -30,6 +30,7 @@ from .dirichlet import Dirichlet as Dirichlet
 from .discrete import (
     AbstractAdditivelyPerturbed as AbstractAdditivelyPerturbed,
     AbstractConditionallyRelaxable as AbstractConditionallyRelaxable,
+    AbstractCount as AbstractCount,
     AbstractEnumerable as AbstractEnumerable,
     AbstractFactorized as AbstractFactorized,
     AbstractLatentDensity as AbstractLatentDensity,

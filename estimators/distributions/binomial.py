@@ -18,13 +18,13 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from .base import AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
+from .base import AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, as_floating
 from .continuous import AbstractInvertible
 from .coordinates import replaced
-from .discrete import AbstractEnumerable, AbstractOrdered
+from .discrete import AbstractCount, AbstractEnumerable
 
 
-class Binomial(AbstractEnumerable, AbstractInvertible, AbstractOrdered, AbstractWeaklyDifferentiable):
+class Binomial(AbstractCount, AbstractEnumerable, AbstractInvertible, AbstractWeaklyDifferentiable):
     """Independent counts of successes in `num_trials` trials with success probabilities `sigmoid(logits)`, any shape.
 
     >>> dist = Binomial(logits=[0.0, 1.0], num_trials=3)
@@ -51,9 +51,9 @@ class Binomial(AbstractEnumerable, AbstractInvertible, AbstractOrdered, Abstract
         """`N p (1 - p)`."""
         return self.mean() * jax.nn.sigmoid(-self.logits)
 
-    def log_prob(self, x: Event) -> Scalar:
+    def log_masses(self, x: Event) -> Event:
         choices = math.lgamma(self.num_trials + 1) - gammaln(x + 1) - gammaln(self.num_trials - x + 1)
-        return jnp.sum(choices + x * self.logits - self.num_trials * jax.nn.softplus(self.logits))
+        return choices + x * self.logits - self.num_trials * jax.nn.softplus(self.logits)
 
     @property
     def support_size(self) -> int:

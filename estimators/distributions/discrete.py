@@ -7,6 +7,7 @@ neighbours, between which differences take the place of derivatives.
 from abc import abstractmethod
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractDistribution, AbstractFixedSupport, AbstractTransformable, Event, Noise, Scalar
@@ -168,6 +169,17 @@ class AbstractOrdered(AbstractDistribution):
     @abstractmethod
     def fall(self, x: Event) -> "AbstractDistribution":
         """For each scalar parameter the rate above, of the one variable that depends on it; zero at a first value."""
+
+
+class AbstractCount(AbstractOrdered, AbstractFixedSupport):
+    """Independent counts, one to each entry of the leaves: their values are 0, 1, 2, ... and have masses of their own."""
+
+    @abstractmethod
+    def log_masses(self, x: Event) -> Event:
+        """The log-mass of each count of `x` under the law of its variable, differentiable in the leaves."""
+
+    def log_prob(self, x: Event) -> Scalar:
+        return jnp.sum(self.log_masses(x))
 
 
 class AbstractLogitParameterized(AbstractDistribution):

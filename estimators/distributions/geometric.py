@@ -17,10 +17,10 @@ from jaxtyping import Array, Float
 from .base import NEGLIGIBLE, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
 from .continuous import AbstractInvertible
 from .coordinates import grid, replaced
-from .discrete import AbstractOrdered, AbstractSummable
+from .discrete import AbstractCount, AbstractSummable
 
 
-class Geometric(AbstractInvertible, AbstractOrdered, AbstractSummable, AbstractWeaklyDifferentiable):
+class Geometric(AbstractCount, AbstractInvertible, AbstractSummable, AbstractWeaklyDifferentiable):
     """Independent counts 0, 1, 2, ... of failures before a success of probability `sigmoid(logits)`, any shape.
 
     The other law of this name counts the trials and starts at one; its expectations are those of `f(x + 1)` here.
@@ -44,8 +44,8 @@ class Geometric(AbstractInvertible, AbstractOrdered, AbstractSummable, AbstractW
         """`(1 - p) / p^2`."""
         return self.mean() * (1 + self.mean())
 
-    def log_prob(self, x: Event) -> Scalar:
-        return jnp.sum(self.logits - (x + 1) * jax.nn.softplus(self.logits))
+    def log_masses(self, x: Event) -> Event:
+        return self.logits - (x + 1) * jax.nn.softplus(self.logits)
 
     def quantile(self, u: Noise) -> Event:
         """`P(x > n) = exp(-(n + 1) softplus(logits))`, so an exponential variable in units of `softplus(logits)`,

@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float
 from .base import NEGLIGIBLE, AbstractWeaklyDifferentiable, Event, Noise, PRNGKey, Scalar, as_floating
 from .continuous import AbstractInvertible
 from .coordinates import grid, replaced
-from .discrete import AbstractOrdered, AbstractSummable
+from .discrete import AbstractCount, AbstractSummable
 
 
-class Poisson(AbstractInvertible, AbstractOrdered, AbstractSummable, AbstractWeaklyDifferentiable):
+class Poisson(AbstractCount, AbstractInvertible, AbstractSummable, AbstractWeaklyDifferentiable):
     """Independent counts 0, 1, 2, ... with rates `exp(log_rate)`, any shape.
 
     >>> dist = Poisson(log_rate=[0.0, 1.0])
@@ -43,8 +43,8 @@ class Poisson(AbstractInvertible, AbstractOrdered, AbstractSummable, AbstractWea
         """The rates."""
         return self.mean()
 
-    def log_prob(self, x: Event) -> Scalar:
-        return jnp.sum(x * self.log_rate - self.mean() - jax.scipy.special.gammaln(x + 1))
+    def log_masses(self, x: Event) -> Event:
+        return x * self.log_rate - self.mean() - jax.scipy.special.gammaln(x + 1)
 
     def quantile(self, u: Noise) -> Event:
         """By adding up masses from below: from zero, or if the mass at zero underflows, from where the tail does not

@@ -39,6 +39,10 @@ def weighted(target):
     return lambda a, b, c: ((a + 2 * b + 3 * c) / 6 - target) ** 2
 
 
+def cosines(k):
+    return lambda a, b, c: np.cos(k * a) + np.cos(k * b) + np.cos(k * c)
+
+
 # Name, arguments, parameters and `f` written out again.
 INSTANCES = [
     ("poisson-quadratic", {}, LOG_RATES[2.0][:1], lambda a: (a - 3.5) ** 2),
@@ -48,6 +52,9 @@ INSTANCES = [
     ("geometric-nonseparable", {}, RISING - 0.5, weighted(1.0)),
     ("binomial-quadratic", {"target": 1.5}, [-1.0], lambda a: (a - 1.5) ** 2),
     ("binomial-nonseparable", {}, RISING - 1.0, weighted(2.0)),
+    ("poisson-cosine", {"k": 0.7}, LOG_RATES[4.0], cosines(0.7)),
+    ("geometric-cosine", {"k": 1.3}, RISING - 0.5, cosines(1.3)),
+    ("binomial-cosine", {}, RISING - 1.0, cosines(0.5)),
 ]
 
 
