@@ -32,6 +32,7 @@ KINDS = (
     "poisson-nonseparable",
     "geometric-nonseparable",
     "binomial-nonseparable",
+    "poisson-cosine",
     "gamma-moment",
     "mixture-quadratic",
     "bernoulli-vae:kl=sampled,batch=2",

@@ -28,7 +28,8 @@ MOVING = {"uniform-cosine": 200_000}
 # Of `KINDS`, how many are tried of an estimator that runs on all of them.
 MOST_KINDS = 2
 # For an estimator that asks of `f` or of the distribution what none of those has: the integrand of an evidence bound, a layer, a
-# system of which a perturbation of a finite size shows that it is no quadratic, a bound of several weights, a return, another family.
+# system of which a perturbation of a finite size shows that it is no quadratic, a bound of several weights, a return, another family,
+# a derivative between counts.
 STRUCTURED = {
     "bernoulli-vae:kl=sampled,batch=2": 60_000,
     "conjugate-gaussian": 60_000,
@@ -43,6 +44,7 @@ STRUCTURED = {
     "conjugate-evidence": 60_000,
     "logistic-regression:data=australian,batch=16": 60_000,
     "tabular-mdp:states=2,slip=0.05,seed=2": 60_000,
+    "poisson-cosine": 60_000,
 }
 # And for one that takes bits alone.
 OF_BITS = {"bernoulli-iwae": 60_000}
