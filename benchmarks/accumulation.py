@@ -145,7 +145,8 @@ def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[i
     """The totals of replicates `[begin, end)` in the blocks of a run of `end`, and the seconds of the slowest process.
 
     Some calls are under way, and while one that is done is added up on the host there is another to go on with. They are
-    added in the order of the plan, whichever is done first. Where one fails, those that have been started are waited for.
+    added in the order of the plan, whichever is done first; the plan is that of all processes, which may differ in cores.
+    Where one fails, those that have been started are waited for.
     """
     fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
     with processes.together(), ThreadPoolExecutor(work.callers) as callers:

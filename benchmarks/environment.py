@@ -16,6 +16,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def give_cores(process: int, first: int, count: int) -> None:
+    """Keep a process (0: this one) that has not used JAX yet to `count` of the cores, the `first` and those after it, round again if
+    there are not as many; where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        own = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(process, {own[(first + i) % len(own)] for i in range(count)})
+
+
 @functools.cache
 def versions() -> str:
     """Versions of Python and of the packages that numbers depend on, as a JSON object."""

@@ -5,7 +5,9 @@ measured constants make seconds and bytes of these:
 
     compile  =  a  +  b * instructions                                                     once for each program
     run      =  calls * c  +  replicates * (d * flops + e * transcendentals + f * bytes)
-    memory   =  process  +  g * programs  +  h * bytes of a chunk  +  bytes returned  +  sums of the moments, of the largest cell
+    memory   =  process  +  g * programs  +  calls at once * (h * bytes of a chunk  +  bytes returned)  +  sums of the moments
+
+The last line is of the largest cell.
 
 Cells that share a program (a grid of parameters, of temperatures) pay for one compile. A stateful estimator has a second program, its
 warm-up. The constants are those of one machine, which `constants.json` names; `python -m benchmarks.forecast --calibrate` measures them
@@ -26,6 +28,7 @@ import numpy as np
 from .lowering import Program, identity, lowered
 from .runner import Plan
 from .suites import Cell
+from .work import callers
 
 CONSTANTS = "constants.json"
 WARM_UP_BATCH = 32
@@ -100,9 +103,10 @@ def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict, shared:
     running = float(measured["run"] @ parts[0].run_terms(cell.replicates))
     for warm_up in parts[1:]:
         running += float(measured["run"][1:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[1:])
-    # On the device, and the copies of two calls on the host: one is added up while the other is made.
-    held = 3 * parts[0].returned_bytes() + parts[0].moment_bytes()
-    memory = measured["memory"]["chunk"] * parts[0].chunk * parts[0].bytes + held
+    # Of each call under way on the device and on the host, where another is added up meanwhile.
+    under_way = callers(tuple(jax.local_devices()))
+    held = (2 * under_way + 1) * parts[0].returned_bytes() + parts[0].moment_bytes()
+    memory = under_way * measured["memory"]["chunk"] * parts[0].chunk * parts[0].bytes + held
     return round(compiling, 2), round(running, 2), round(memory)
 
 

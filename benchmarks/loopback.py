@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .environment import give_cores
+
 # How often the processes are asked whether they have ended.
 POLL_SECONDS = 0.05
 
@@ -74,16 +76,8 @@ def start(
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, "-m", "benchmarks", "run", *arguments, *names]
     process = subprocess.Popen(command, stdout=out, stderr=error, env=environment)
-    give_cores(process, index * devices, devices)
+    give_cores(process.pid, index * devices, devices)
     return process
-
-
-def give_cores(process: subprocess.Popen, first: int, count: int) -> None:
-    """Keep a process that has just been started to `count` cores, the `first` and those after it, round again if there are not
-    as many; where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(process.pid, {cores[(first + i) % len(cores)] for i in range(count)})
 
 
 def _wait(started: list[subprocess.Popen], deadline: float) -> None:

@@ -95,9 +95,7 @@ def _page(number: str, frame: pd.DataFrame) -> Figure:
         left.set_title(title(panel.removesuffix(":")))
         for axes, label in ((left, "variance"), (right, "squared bias / |truth|²")):
             _along_axis(axes, number, label, rows)
-    asides = ["arrows: upper end of an interval that holds zero"]
-    asides += [f"{len(panels) - len(shown)} more problems not shown"] * (len(panels) > len(shown))
-    name_key(figure, frame, *asides)
+    name_key(figure, frame, "arrows: upper end of an interval that holds zero", *_left_out(panels, shown))
     return figure
 
 
@@ -118,9 +116,13 @@ def _part_page(number: str, parts: list[str], frame: pd.DataFrame) -> Figure:
         axes.set_title(f"{title(panel.removesuffix(':'))}: {part}")
         _along_axis(axes, number, "variance", rows)
     asides = [f"without variance and left out: {vanishing}"] * (vanishing > 0)
-    asides += [f"{len(panels) - len(shown)} more problems not shown"] * (len(panels) > len(shown))
-    name_key(figure, frame, *asides)
+    name_key(figure, frame, *asides, *_left_out(panels, shown))
     return figure
+
+
+def _left_out(panels: list[str], shown: list[str]) -> list[str]:
+    """How many problems a page has no room for, in words, if any."""
+    return [f"problems not shown: {len(panels) - len(shown)}"] * (len(panels) > len(shown))
 
 
 def _along_axis(axes: Axes, number: str, label: str, rows: pd.DataFrame) -> None:

@@ -63,9 +63,8 @@ class Work(NamedTuple):
 
     @property
     def callers(self) -> int:
-        """How many calls of the program are under way at once. On CPU one for each core that its devices leave, since an
-        operation of one call keeps several cores busy for a part of the time only; an accelerator takes one at a time."""
-        return max(cores() // len(self.devices), 1) if self.devices[0].platform == "cpu" else 1
+        """How many calls of the program are under way at once."""
+        return callers(self.devices)
 
     @property
     def together(self) -> int:
@@ -76,6 +75,12 @@ class Work(NamedTuple):
     def dtype(self) -> jnp.dtype:
         """The precision of a gradient."""
         return jnp.result_type(*jax.tree.leaves(self.shapes))
+
+
+def callers(devices: tuple[jax.Device, ...]) -> int:
+    """How many calls at once keep these devices busy: on CPU one for each core that there is to a device, since an operation
+    of one call uses several cores for a part of the time only; an accelerator takes one at a time."""
+    return max(cores() // len(devices), 1) if devices[0].platform == "cpu" else 1
 
 
 _STATES: dict[tuple, PyTree] = {}

@@ -26,9 +26,7 @@ def truncated_log_masses(dist: AbstractCount, num_values: int) -> Float[Array, "
     """The logarithms of the masses of 0, 1, ..., and of `num_values - 1` and all that is above it."""
     values = jnp.arange(num_values - 1, dtype=precision(dist))
     below = jax.vmap(lambda n: dist.log_masses(jnp.full(dist.variables, n)), out_axes=-1)(values)
-    above = -jnp.expm1(jax.scipy.special.logsumexp(below, axis=-1, keepdims=True))
-    # Where it is lost in rounding, the last value is never chosen, and has no derivative.
-    return jnp.concatenate([below, jnp.log(jnp.maximum(above, jnp.finfo(above.dtype).tiny))], axis=-1)
+    return jnp.concatenate([below, dist.log_tail(num_values - 1)[..., None]], axis=-1)
 
 
 def relaxed_count(dist: AbstractCount, noise: Noise, temperature: Scalar) -> Event:

@@ -1,9 +1,11 @@
 """The harness: the numbers depend on the replicates and on nothing else, and one program serves a family."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import equinox as eqx
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from benchmarks import Expectation, Incompatible, harness, measure
+from benchmarks import Expectation, Incompatible, harness, measure, work
 from benchmarks.problems import PROBLEMS
 from benchmarks.random import fenced
 from benchmarks.schedule import calls
@@ -107,6 +109,25 @@ def test_any_number_of_devices_gives_the_same_numbers():
     assert (one["devices"], four["devices"]) == (1, 4)
     for name in ("variance", "variance_se", "bias_sq", "bias_sq_se", "mse", "snr", "cosine", "bias_max_z"):
         np.testing.assert_allclose(four[name], one[name], rtol=1e-6, atol=1e-12)
+
+
+def test_calls_may_end_in_any_order(problem, key, monkeypatch):
+    """Several are under way at once; with every other one late the numbers are the same to the last bit."""
+    expected = measure(LeaveOneOut(num_samples=2), problem, key, replicates=2000).summary()
+    run, begun = harness.run, itertools.count()
+    monkeypatch.setattr(work, "cores", lambda: 4)
+
+    def late(*arguments):
+        if next(begun) % 2 == 0:
+            time.sleep(0.02)
+        return run(*arguments)
+
+    monkeypatch.setattr(harness, "run", late)
+    m = measure(LeaveOneOut(num_samples=2), problem, key, replicates=2000)
+    assert m.work.callers == 4 and m.work.together == 4 * m.work.chunk
+    found = m.summary()
+    for name in ("variance", "variance_se", "bias_sq", "bias_sq_se", "mse", "snr", "cosine", "bias_max_z"):
+        assert found[name] == expected[name]
 
 
 def test_a_grid_costs_one_compile(key):

@@ -3,7 +3,7 @@
 Of a quadratic objective with means `m` and variances `v` the expectation is `f(m) + 1/2 sum_i f_ii v_i`; that of a
 cosine is the real part of the characteristic function. Any other makes as good a problem: `Expectation` sums over the
 support, up to a tail that is lost in rounding. Quadratic objectives are declared to have values on counts alone, like a
-simulator of queues or of photons; the cosines are there for who takes counts for real numbers.
+simulator of queues or of photons; cosines are for estimators that pass between counts.
 
 Parameters are logarithms of rates, and logits; they step from variable to variable, so that gradients differ.
 """

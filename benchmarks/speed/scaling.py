@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from ..loopback import give_cores
+from ..environment import give_cores
 
 PER_DEVICE = 1_000_000
 DEVICES = (1, 2, 4)
@@ -73,7 +73,7 @@ def main() -> None:
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
         command = [sys.executable, "-m", "benchmarks.speed.scaling", "one"]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        give_cores(process, 0, devices)
+        give_cores(process.pid, 0, devices)
         rows.append(json.loads(process.communicate()[0]))
         print(rows[-1], file=sys.stderr, flush=True)
     print(json.dumps({"rows": rows}))

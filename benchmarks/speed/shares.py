@@ -5,7 +5,6 @@ core, so that nothing is shared.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import harness
+from ..environment import give_cores
 from ..hoisting import hoisted
 from ..random import fenced
 from .clock import take_turns
@@ -71,8 +71,7 @@ def whole(task: Task, program: harness.Program, trips: int = TRIPS) -> Callable[
 
 
 def main() -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    give_cores(0, 0, 1)
     rows = []
     for task in [bits(), *normals(), *categories()]:
         key = fenced(jax.random.key(0))

@@ -55,6 +55,14 @@ class Binomial(AbstractCount, AbstractEnumerable, AbstractInvertible, AbstractWe
         choices = math.lgamma(self.num_trials + 1) - gammaln(x + 1) - gammaln(self.num_trials - x + 1)
         return choices + x * self.logits - self.num_trials * jax.nn.softplus(self.logits)
 
+    def log_tail(self, n: int) -> Event:
+        """The incomplete beta function; beyond the support nothing is left."""
+        if n > self.num_trials:
+            return jnp.full_like(self.logits, -jnp.inf)
+        p = jax.nn.sigmoid(self.logits)
+        tail = jax.scipy.special.betainc(float(n), self.num_trials + 1.0 - n, p)
+        return jnp.log(jnp.maximum(tail, jnp.finfo(tail.dtype).tiny))
+
     @property
     def support_size(self) -> int:
         return (self.num_trials + 1) ** self.logits.size

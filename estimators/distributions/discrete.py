@@ -178,6 +178,11 @@ class AbstractCount(AbstractOrdered, AbstractFixedSupport):
     def log_masses(self, x: Event) -> Event:
         """The log-mass of each count of `x` under the law of its variable, differentiable in the leaves."""
 
+    @abstractmethod
+    def log_tail(self, n: int) -> Event:
+        """For each variable `log P(x >= n)`, `n` at least 1, differentiable in the leaves: of small tails too, which are lost
+        in one minus the masses below. Where it is beyond the range of the precision, it is a very negative constant."""
+
     def log_prob(self, x: Event) -> Scalar:
         return jnp.sum(self.log_masses(x))
 

@@ -47,6 +47,10 @@ class Geometric(AbstractCount, AbstractInvertible, AbstractSummable, AbstractWea
     def log_masses(self, x: Event) -> Event:
         return self.logits - (x + 1) * jax.nn.softplus(self.logits)
 
+    def log_tail(self, n: int) -> Event:
+        """The first `n` trials fail."""
+        return -n * jax.nn.softplus(self.logits)
+
     def quantile(self, u: Noise) -> Event:
         """`P(x > n) = exp(-(n + 1) softplus(logits))`, so an exponential variable in units of `softplus(logits)`,
         rounded down."""

@@ -46,6 +46,11 @@ class Poisson(AbstractCount, AbstractInvertible, AbstractSummable, AbstractWeakl
     def log_masses(self, x: Event) -> Event:
         return x * self.log_rate - self.mean() - jax.scipy.special.gammaln(x + 1)
 
+    def log_tail(self, n: int) -> Event:
+        """The incomplete gamma function: more than `n - 1` events until now are an `n`-th one before now."""
+        tail = jax.scipy.special.gammainc(float(n), self.mean())
+        return jnp.log(jnp.maximum(tail, jnp.finfo(tail.dtype).tiny))
+
     def quantile(self, u: Noise) -> Event:
         """By adding up masses from below: from zero, or if the mass at zero underflows, from where the tail does not
         matter in this precision. It stops at the latest where a further mass no longer changes the sum."""
