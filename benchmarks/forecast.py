@@ -3,16 +3,16 @@
 Each distinct program is lowered, and its instructions, operations and bytes are counted (see `lowering`). Three linear models with
 measured constants make seconds and bytes of these:
 
-    compile  =  a  +  b * instructions                                                     once for each program
+    compile  =  a  +  b * instructions of all estimators that share it                     once for each program
     run      =  calls * c  +  replicates * (d * flops + e * transcendentals + f * bytes)
     memory   =  process  +  g * programs  +  calls at once * (h * bytes of a chunk  +  bytes returned)  +  sums of the moments
 
 The last line is of the largest cell.
 
-Cells that share a program (a grid of parameters, of temperatures) pay for one compile. A stateful estimator has a second program, its
-warm-up. The constants are those of one machine, which `constants.json` names; `python -m benchmarks.forecast --calibrate` measures them
-anew. They are processor seconds: on a machine with other work to do, a run takes longer. Reference runs, for problems without exact
-truth, are not in the forecast.
+Cells of one structure (a grid of parameters, of temperatures) pay for one compile, and estimators that share a program (see `sharing`)
+for one `a`. A stateful estimator has a second program, its warm-up. The constants are those of one machine, which `constants.json` names;
+`python -m benchmarks.forecast --calibrate` measures them anew. They are processor seconds: on a machine with other work to do, a run
+takes longer. Reference runs, for problems without exact truth, are not in the forecast.
 """
 
 import functools
@@ -26,9 +26,9 @@ import jax
 import numpy as np
 
 from .lowering import Program, identity, lowered
-from .runner import Plan
+from .runner import Plan, companions, problem_of
 from .suites import Cell
-from .work import callers
+from .work import callers, kind
 
 CONSTANTS = "constants.json"
 WARM_UP_BATCH = 32
@@ -40,8 +40,8 @@ MODELS = {
 
 
 class Forecast(NamedTuple):
-    """What one cell will cost; `None` where no constants were measured. A cell whose program an earlier one has compiled is `shared`,
-    one that cannot run says its `reason`."""
+    """What one cell will cost; `None` where no constants were measured. A cell whose structure an earlier one has had is `shared`, and
+    costs no compiling; one that cannot run says its `reason`. `program` numbers the programs."""
 
     estimator: str
     problem: str
@@ -79,27 +79,40 @@ def forecast(
     cells: list[Cell], reasons: dict[Cell, str], plan: Plan, measured: dict | None
 ) -> tuple[list[Forecast], Total]:
     """A forecast for each cell, those in `reasons` being unable to run, and their total, with the constants `measured`."""
-    programs: dict[tuple, tuple[int, list[Program]]] = {}
-    rows = []
+    shared = companions(cell for cell in cells if cell not in reasons)
+    parts: dict[tuple, list[Program]] = {}
+    programs: dict[tuple, int] = {}
+    compiled, rows = 0, []
     for cell in cells:
         if cell in reasons:
             rows.append(
                 Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *[None] * 4, False, reasons[cell])
             )
             continue
-        kind = identity(cell)
-        shared = kind in programs
-        if not shared:
-            programs[kind] = len(programs), lowered(cell)
-        number, parts = programs[kind]
-        costs = (None, None, None) if measured is None else _costs(parts, cell, plan, measured, shared)
-        rows.append(Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *costs, number, shared))
-    return rows, _total(rows, sum(len(parts) for _, parts in programs.values()), measured)
+        structure, program = identity(cell), kind(problem_of(cell.problem), shared[cell])
+        known, first = structure in parts, program not in programs
+        if not known:
+            parts[structure] = lowered(cell)
+        number = programs.setdefault(program, len(programs))
+        compiled += first * len(parts[structure])
+        costs = (None, None, None)
+        if measured is not None:
+            costs = (
+                _compile_seconds(parts[structure], measured, known, first),
+                *_costs(parts[structure], cell, plan, measured),
+            )
+        rows.append(Forecast(str(cell.estimator), str(cell.problem), cell.replicates, *costs, number, known))
+    return rows, _total(rows, compiled, measured)
 
 
-def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict, shared: bool) -> tuple[float, float, int]:
-    """Seconds of compiling and running, to a hundredth, and bytes of memory beside the process itself."""
-    compiling = 0.0 if shared else sum(float(measured["compile"] @ part.compile_terms()) for part in parts)
+def _compile_seconds(parts: list[Program], measured: dict, known: bool, first: bool) -> float:
+    """Seconds that compiling takes longer for this estimator, if it is not `known`; to a hundredth."""
+    terms = sum(part.compile_terms() for part in parts) * [first, True]
+    return 0.0 if known else round(float(measured["compile"] @ terms), 2)
+
+
+def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict) -> tuple[float, int]:
+    """Seconds of running, to a hundredth, and bytes of memory beside the process itself."""
     running = float(measured["run"] @ parts[0].run_terms(cell.replicates))
     for warm_up in parts[1:]:
         running += float(measured["run"][1:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[1:])
@@ -107,7 +120,7 @@ def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict, shared:
     under_way = callers(tuple(jax.local_devices()))
     held = (2 * under_way + 1) * parts[0].returned_bytes() + parts[0].moment_bytes()
     memory = under_way * measured["memory"]["chunk"] * parts[0].chunk * parts[0].bytes + held
-    return round(compiling, 2), round(running, 2), round(memory)
+    return round(running, 2), round(memory)
 
 
 def _total(rows: list[Forecast], programs: int, measured: dict | None) -> Total:

@@ -23,14 +23,16 @@ from estimators import AbstractEstimator
 
 from . import traced
 from .problems import AbstractProblem
+from .sharing import number_of, options
 from .startup import watch_cache
 from .streaming import traceable
 from .work import (
-    TRIPS_PER_CALL,
     PRNGKey,
     Work,
     double_precision,
+    gradient_shape,
     is_arraylike,
+    is_deterministic,
     single,
     state_shape,
     structure,
@@ -39,6 +41,9 @@ from .work import (
 
 # An index that no replicate reaches: the stream that adapts the state before it is frozen.
 WARM_UP = 2**32 - 1
+# The adaptation is run for a second at most, and took twice as long to compile as it takes with less optimisation by LLVM. Not
+# for replicates: some draws of categories would take three times as long.
+QUICK_TO_COMPILE = {"xla_backend_optimization_level": 1}
 # Compiled programs that are held at most. One on CPU is some hundred and fifty mappings of memory, and Linux gives a process
 # 65,530 of them.
 MOST_PROGRAMS = 160
@@ -55,16 +60,17 @@ class Replicates(NamedTuple):
 
 class Program(NamedTuple):
     """A compiled program, its work, and the seconds that tracing and compiling it took, once for all cells it serves;
-    `None` where it was found in the cache on disk."""
+    `None` where it was found in the cache on disk. Of the estimators that share it, which are `exact` and draw nothing."""
 
     executable: Callable
     work: Work
     compile_seconds: float | None
+    exact: tuple[bool, ...]
 
     @property
     def capacity(self) -> int:
         """The longest span of replicates that one call takes on one device."""
-        return TRIPS_PER_CALL * self.work.chunk
+        return self.work.capacity
 
 
 def stream_key(seed: int, *names: str) -> PRNGKey:
@@ -89,8 +95,8 @@ def warm_up(
     """The state after `steps` adaptations, each to the average statistics of `batch` replicates; `None` for a stateless
     estimator."""
     shapes = state_shape(estimator, problem)
-    if shapes is None:
-        return None
+    if not jax.tree.leaves(shapes):
+        return shapes
     arrays, _ = eqx.partition((estimator, problem), eqx.is_array)
     leaves = jax.tree.leaves((arrays, jax.random.key_data(key), np.int32(steps)))
     with _memory(batch):
@@ -105,12 +111,14 @@ def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key:
     steps to the leaves of the state that are arrays."""
     arrays, static = eqx.partition((estimator, problem), eqx.is_array)
     arguments, treedef = jax.tree.flatten((arrays, jax.random.key_data(key), np.int32(0)))
-    kind = jax.random.key_impl(key)
+    implementation = jax.random.key_impl(key)
 
     def adapt(*leaves):
         arrays, data, steps = jax.tree.unflatten(treedef, leaves)
         estimator, problem = eqx.combine(arrays, static)
-        key_init, key_steps = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(data, impl=kind), WARM_UP))
+        key_init, key_steps = jax.random.split(
+            jax.random.fold_in(jax.random.wrap_key_data(data, impl=implementation), WARM_UP)
+        )
         state = estimator.init(key_init, problem.example()[0])
         dynamic, fixed = eqx.partition(state, eqx.is_array)
 
@@ -124,8 +132,10 @@ def warm_up_program(estimator: AbstractEstimator, problem: AbstractProblem, key:
         return jax.tree.leaves(jax.lax.fori_loop(0, steps, step, dynamic))
 
     def build() -> Callable:
-        named = traced.name("warm-up", batch, estimator, problem, str(kind), double_precision(), jax.local_devices()[0])
-        return traced.Kept(named).compile(adapt, arguments, {})
+        named = traced.name(
+            "warm-up", batch, estimator, problem, str(implementation), double_precision(), jax.local_devices()[0]
+        )
+        return traced.Kept(named).compile(adapt, arguments, {}, options=QUICK_TO_COMPILE)
 
     return _once(("warm-up", batch, *structure(static, (arrays, key))), build)
 
@@ -149,14 +159,17 @@ def compiled(
         started = time.perf_counter()
         made_of = estimator, problem, jax.tree.leaves(eqx.filter(state, is_arraylike)), str(jax.random.key_impl(key))
         kept = traced.Kept(traced.name("replicates", *made_of, double_precision(), chunk, list(devices)))
-        work = work_of(estimator, state, problem, devices, chunk, kept.facts.get("deterministic"))
+        pairs = options(estimator, state)
+        exact = kept.facts.get("deterministic") or [is_deterministic(*pair, problem) for pair in pairs]
+        work = work_of(estimator, state, problem, devices, chunk, all(exact), gradient_shape(*pairs[0], problem))
         with jax.enable_x64(True), watch_cache() as found, _memory(work.chunk):
             program, arguments, placed = traceable(arrays, static, key, work)
             # Without options: vectors of 512 bits on CPU made XLA compute `parameter-shift` on 100 bits wrongly.
-            executable = kept.compile(program, arguments, {"deterministic": work.deterministic}, placed)
-        return Program(executable, work, None if found else time.perf_counter() - started)
+            executable = kept.compile(program, arguments, {"deterministic": exact}, placed)
+        return Program(executable, work, None if found else time.perf_counter() - started, tuple(exact))
 
-    return _once((chunk, devices, *structure(static, (arrays, key))), build)
+    program = _once((chunk, devices, *structure(static, (arrays, key))), build)
+    return program._replace(work=program.work._replace(deterministic=program.exact[number_of(estimator)]))
 
 
 _PROGRAMS: dict[tuple, object] = {}

@@ -9,6 +9,7 @@ function of the argument that reads their results.
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
@@ -53,10 +54,42 @@ def _interpret(
             outputs = computed[place] = _bind(jaxpr, equation, inputs)
         elif equation.primitive.name in ("jit", "pjit"):
             outputs = _interpret(equation.params["jaxpr"], inputs, place, computed, otherwise)
+        elif equation.primitive.name == "cond" and inputs[0] is not _UNKNOWN:
+            outputs = _choose(equation.params["branches"], inputs, place, computed, otherwise)
         else:
             outputs = otherwise(jaxpr, equation, inputs)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [atom.val if isinstance(atom, Literal) else values[atom] for atom in jaxpr.outvars]
+
+
+def _choose(branches: tuple, inputs: list, place: tuple[int, ...], computed: dict, otherwise: Callable) -> list:
+    """The outputs of the branch that is chosen by the first of the inputs, which is known: of each branch that which does not
+    depend on the argument is computed now, if it is the one."""
+    chosen, *operands = inputs
+    if otherwise is _defer:
+        for number, branch in enumerate(branches):
+            computed.update(_guarded(chosen == number, branch, operands, (*place, number)))
+        return [_UNKNOWN] * len(branches[0].jaxpr.outvars)
+    paths = [(*place, number) for number in range(len(branches))]
+    own = [
+        lambda *operands, branch=branch, path=path: _interpret(branch, list(operands), path, computed, otherwise)
+        for branch, path in zip(branches, paths, strict=True)
+    ]
+    return jax.lax.switch(chosen, own, *operands)
+
+
+def _guarded(wanted: Array, branch: ClosedJaxpr, operands: list, path: tuple[int, ...]) -> dict:
+    """What is computed now of a branch that is wanted; zeros if it is not."""
+    known = [operand for operand in operands if operand is not _UNKNOWN]
+
+    def compute(known: list) -> dict:
+        given, computed = iter(known), {}
+        arguments = [_UNKNOWN if operand is _UNKNOWN else next(given) for operand in operands]
+        _interpret(branch, arguments, path, computed, _defer)
+        return computed
+
+    shapes = jax.eval_shape(compute, known)
+    return jax.lax.cond(wanted, compute, lambda known: jax.tree.map(jnp.zeros_like, shapes), known)
 
 
 def _defer(jaxpr: Jaxpr, equation, inputs: list) -> list:

@@ -17,7 +17,7 @@ from estimators import ESTIMATORS
 from .moments import BLOCKS
 from .runner import problem_of
 from .suites import Cell
-from .work import TRIPS_PER_CALL, is_arraylike, single, state_shape, structure, work_of
+from .work import capacity, is_arraylike, kind, single, state_shape, work_of
 
 
 class Program(NamedTuple):
@@ -40,12 +40,12 @@ class Program(NamedTuple):
     def run_terms(self, replicates: int) -> np.ndarray:
         """What the constants of `run` multiply."""
         count = 1 if self.deterministic else replicates
-        calls = min(BLOCKS, count) + count // (TRIPS_PER_CALL * self.chunk)
+        calls = min(BLOCKS, count) + count // capacity(self.chunk)
         return np.array([calls, *(count * np.array([self.flops, self.transcendentals, self.bytes]))])
 
     def returned_bytes(self) -> int:
         """The scalars that one call returns: three in float32 for each leaf of each replicate that it has room for."""
-        return 3 * 4 * TRIPS_PER_CALL * self.chunk * self.leaves
+        return 3 * 4 * capacity(self.chunk) * self.leaves
 
     def moment_bytes(self) -> int:
         """The float64 sums on the host: the first power per block, three others, the centre and the truth."""
@@ -60,8 +60,7 @@ def _parts(cell: Cell):
 
 def identity(cell: Cell) -> tuple:
     """What `harness.compiled` tells programs apart by; of two cells that agree in it, the second compiles nothing."""
-    arrays, static = eqx.partition(_parts(cell), is_arraylike)
-    return structure(static, arrays)
+    return kind(*_parts(cell))
 
 
 def lowered(cell: Cell) -> list[Program]:

@@ -20,6 +20,7 @@ from .moments import Moments, Spread
 from .precision import BUDGET, Precision, rounds
 from .problems import AbstractProblem, Truth, mismatch
 from .random import fenced
+from .sharing import one_of
 from .work import Work, state_shape
 
 # Replicates of a measurement for which neither a number nor a precision is asked.
@@ -112,6 +113,7 @@ def measure(
     precision: Precision | float | None = None,
     truth: Truth | None = None,
     warm_up_steps: int = 500,
+    among: tuple[AbstractEstimator, ...] = (),
     chunk: int | None = None,
     devices: tuple[jax.Device, ...] | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -122,6 +124,7 @@ def measure(
     0.01 for 1 %), the cell is run until every part of the gradient has reached it, as `benchmarks.precision` defines, and
     `replicates` is the budget (1 048 576 unless given, else 10 000 replicates are run). A stateful estimator first adapts
     for `warm_up_steps`, on a stream of its own, and is then frozen. `truth` defaults to the problem's own, computed here.
+    `among` are estimators of one `sharing.together`, itself included, that are compiled together with this one.
     `chunk` replicates are computed together, as many as seem best unless it is given, and half as many as long as memory
     runs out.
     `progress` is called with the number of replicates done. In a run of several processes all call this alike, and all
@@ -140,7 +143,7 @@ def measure(
     key = fenced(key)
     truth = truth or problem.truth() or reference_truth(estimator, problem, key)
     with processes.together():
-        state = harness.warm_up(estimator, problem, key, warm_up_steps)
+        state = harness.warm_up(one_of(estimator, among), problem, key, warm_up_steps)
     measurement = functools.partial(
         Measurement,
         estimator=estimator,
@@ -149,7 +152,7 @@ def measure(
         budget=replicates,
         precision=precision,
         evaluations=evaluations(estimator, *problem.example()),
-        warm_up_steps=0 if state is None else warm_up_steps,
+        warm_up_steps=warm_up_steps if jax.tree.leaves(state) else 0,
         processes=processes.count(),
     )
 
@@ -166,14 +169,17 @@ def measure(
         return made(program, totals).is_precise
 
     counts, given = rounds(replicates, precision), dict(chunk=chunk, devices=devices, progress=progress, enough=enough)
-    return made(*accumulate(estimator, state, problem, key, counts, truth, **given))
+    return made(*accumulate(one_of(estimator, among), state, problem, key, counts, truth, **given))
 
 
-def prepare(estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array) -> None:
+def prepare(
+    estimator: AbstractEstimator, problem: AbstractProblem, key: jax.Array, among: tuple[AbstractEstimator, ...] = ()
+) -> None:
     """Compile what `measure` will run, and nothing more: so that cells can be compiled side by side and run alone."""
     if mismatch(estimator, problem) is None:
+        estimator = one_of(estimator, among)
         state = state_shape(estimator, problem)
-        if state is not None:
+        if jax.tree.leaves(state):
             harness.warm_up_program(estimator, problem, fenced(key))
         harness.compiled(estimator, state, problem, fenced(key))
 

@@ -97,7 +97,7 @@ FIELDS: dict[str, Field] = {
     "batch": Field(int, "replicates computed together when timed"),
     "compile_seconds": Field(
         float,
-        "seconds of tracing and compiling the program, which cells of one structure share; null if it was found in a cache",
+        "seconds of tracing and compiling the program, with all estimators that share it; null if it was found in a cache",
     ),
     "variance_x_evaluations": Field(float, "variance times evaluations"),
     "variance_x_seconds": Field(float, "variance times seconds_per_estimate"),

@@ -5,14 +5,15 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from estimators import ESTIMATORS
+from estimators import ESTIMATORS, AbstractEstimator
 
 from . import environment
 from .harness import make_room, stream_key
@@ -20,13 +21,16 @@ from .measurement import Incompatible, Measurement, hyperparameters, measure, pr
 from .precision import Precision
 from .problems import PROBLEMS, AbstractProblem, Truth, mismatch
 from .records import Record, make_record
+from .sharing import together
 from .specs import Spec, UserError
 from .suites import Cell
 from .work import double_precision
 
 WARM_UP_STEPS = 500
-# Cells compiled ahead for each core.
-WINDOW = 4
+# Programs compiled ahead for each core.
+WINDOW = 2
+
+Among = tuple[AbstractEstimator, ...]
 
 
 class Plan(NamedTuple):
@@ -67,8 +71,23 @@ def check(cells: list[Cell]) -> dict[Cell, str]:
     return {cell: reason for cell, reason in reasons.items() if reason is not None}
 
 
-def run_cell(cell: Cell, plan: Plan, progress: Callable[[int], None] = lambda done: None) -> list[Record]:
-    """The records of one cell, whatever becomes of it."""
+def companions(cells: Iterable[Cell]) -> dict[Cell, Among]:
+    """For each cell the estimators that share its program; none for a cell that does not fit."""
+    by_problem = defaultdict(list)
+    for cell in cells:
+        by_problem[cell.problem].append((cell, cell.estimator.create(ESTIMATORS)))
+    found = {}
+    for problem, pairs in by_problem.items():
+        fitting = [(cell, e) for cell, e in pairs if mismatch(e, problem_of(problem)) is None]
+        shared = together([estimator for _, estimator in fitting], problem_of(problem))
+        found |= {cell: among for (cell, _), among in zip(fitting, shared, strict=True)}
+    return found
+
+
+def run_cell(
+    cell: Cell, plan: Plan, progress: Callable[[int], None] = lambda done: None, among: Among = ()
+) -> list[Record]:
+    """The records of one cell, whatever becomes of it; it is tried by itself if it fails `among` others."""
     common = {
         "suite": plan.suite,
         "problem": str(cell.problem),
@@ -84,17 +103,19 @@ def run_cell(cell: Cell, plan: Plan, progress: Callable[[int], None] = lambda do
         return [make_record(**common, headline=True, **plan.length(cell), status=status, reason=reason)]
 
     try:
-        measurement = _measure(cell, plan, progress)
+        measurement = _measure(cell, plan, progress, among)
     except Incompatible as error:
         return refused("incompatible", str(error))
     except Exception as error:  # One broken estimator must not take the rest of a long run with it.
+        if among:
+            return run_cell(cell, plan, progress)
         return refused("failed", f"{type(error).__name__}: {_first_line(error)}")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((measurement.mean, measurement.variance))):
         return refused("failed", "Some replicates were not finite, so that there are no moments.")
     return [make_record(**common, **measurement.summary(part), status="ok") for part in measurement.parts]
 
 
-def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measurement:
+def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None], among: Among) -> Measurement:
     return measure(
         cell.estimator.create(ESTIMATORS),
         problem_of(cell.problem),
@@ -103,6 +124,7 @@ def _measure(cell: Cell, plan: Plan, progress: Callable[[int], None]) -> Measure
         precision=plan.precision,
         truth=truth_of(cell.problem),
         warm_up_steps=plan.warm_up_steps,
+        among=among,
         progress=progress,
     )
 
@@ -141,32 +163,47 @@ def run_all(
 ) -> Iterator[tuple[Cell, dict, list[Record], float]]:
     """Cell, identity, records and seconds of each cell in turn; zero seconds for one that `finished` already has.
 
-    A window of cells is compiled side by side, one to a core, before its first is run: nothing compiles while a cell is
-    timed, and no more is lost by an interruption than a window's compilation.
+    The cells of a window of programs are compiled side by side, one to a core, before the first is run: nothing compiles
+    while a cell is timed, and no more is lost by an interruption than a window's compilation.
     """
     workers = environment.cores()
-    for window in _windows(cells, WINDOW * workers):
+    shared = companions(cells)
+    for window in _windows(cells, shared, WINDOW * workers):
         identities = [plan.identity(cell) for cell in window]
         held = [finished(identity) for identity in identities]
+        missing = [cell for cell, found in zip(window, held, strict=True) if found is None]
+        first = {_program(cell, shared): cell for cell in reversed(missing)}
         with ThreadPoolExecutor(workers) as pool:
-            list(
-                pool.map(functools.partial(_prepare, plan), [c for c, h in zip(window, held, strict=True) if h is None])
-            )
+            list(pool.map(lambda cell: _prepare(plan, cell, shared.get(cell, ())), reversed(first.values())))
         for cell, identity, found in zip(window, identities, held, strict=True):
             started = time.perf_counter()
-            records = found if found is not None else run_cell(cell, plan, functools.partial(progress, cell))
+            report = functools.partial(progress, cell)
+            records = found if found is not None else run_cell(cell, plan, report, shared.get(cell, ()))
             yield cell, identity, records, 0.0 if found is not None else time.perf_counter() - started
         make_room()
 
 
-def _windows(cells: list[Cell], size: int) -> Iterator[list[Cell]]:
-    return (cells[start : start + size] for start in range(0, len(cells), size))
+def _windows(cells: list[Cell], shared: dict[Cell, Among], size: int) -> Iterator[list[Cell]]:
+    """The cells in order, as many at a time as `size` programs serve."""
+    window, programs = [], set()
+    for cell in cells:
+        if len(programs | {_program(cell, shared)}) > size:
+            yield window
+            window, programs = [], set()
+        window.append(cell)
+        programs.add(_program(cell, shared))
+    yield window
 
 
-def _prepare(plan: Plan, cell: Cell) -> None:
+def _program(cell: Cell, shared: dict[Cell, Among]) -> tuple:
+    """What tells the program of this cell from those of other cells."""
+    return cell.problem, id(shared.get(cell))
+
+
+def _prepare(plan: Plan, cell: Cell, among: Among) -> None:
     # What fails here fails again when the cell is run, and is recorded there.
     with contextlib.suppress(Exception):
-        prepare(cell.estimator.create(ESTIMATORS), problem_of(cell.problem), _key(plan, cell))
+        prepare(cell.estimator.create(ESTIMATORS), problem_of(cell.problem), _key(plan, cell), among)
 
 
 def _first_line(error: Exception) -> str:

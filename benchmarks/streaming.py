@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from .hoisting import hoisted
-from .work import GROUP, TRIPS_PER_CALL, PRNGKey, Work, single
+from .work import GROUP, PRNGKey, Work, single
 
 
 def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, list, tuple]:
@@ -80,7 +80,7 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
         return powers + jnp.sum(grouped.astype(jnp.float64), axis=1), rows
 
     powers = jnp.zeros((work.order, work.size), jnp.float64)
-    rows = jnp.zeros((TRIPS_PER_CALL * chunk, len(work.sizes), 3), jnp.float32)
+    rows = jnp.zeros((work.capacity, len(work.sizes), 3), jnp.float32)
     powers, rows = jax.lax.fori_loop(0, (chunks + passes - 1) // passes, trip, (powers, rows))
     return powers[None], rows[None]
 

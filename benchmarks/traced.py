@@ -63,10 +63,17 @@ class Kept:
         with suppress(StoreError):
             write_aside(self.path, _digest(content) + b"\n" + content)
 
-    def compile(self, function: Callable, arguments: Sequence, facts: dict, shardings: tuple | None = None) -> Callable:
+    def compile(
+        self,
+        function: Callable,
+        arguments: Sequence,
+        facts: dict,
+        shardings: tuple | None = None,
+        options: dict | None = None,
+    ) -> Callable:
         """The compiled `function` of these arrays or shapes; traced only if it is not here, and then kept with `facts`.
 
-        `shardings` are those of the arguments where the function runs on several devices.
+        `shardings` are those of the arguments where the function runs on several devices, `options` those of XLA.
         """
         placed = {} if shardings is None else {"in_shardings": shardings}
         if self.path is not None and self.exported is None:
@@ -76,7 +83,7 @@ class Kept:
                 self._write(facts)
         if self.exported is not None:
             function = self.exported.call
-        return jax.jit(function, **placed).lower(*arguments).compile()
+        return jax.jit(function, **placed).lower(*arguments).compile(options)
 
 
 def keep(folder: Path | None) -> None:

@@ -20,8 +20,10 @@ from .problems import AbstractProblem
 
 PRNGKey = Key[Array, ""]
 
-# One call of the program: long enough that its dispatch is nothing, short enough to report progress and bound memory.
-TRIPS_PER_CALL = 256
+# One call of the program takes about so many replicates: long enough that its dispatch is nothing, and short enough that there
+# is progress to report. What it returns has room for all of them, and is written and freed however few there are.
+CALL = 2**16
+FEWEST_TRIPS, MOST_TRIPS = 64, 256
 # Replicates computed together: arrays of about this many numbers stay in a core's cache.
 CHUNK_NUMBERS = 2**17
 LARGEST_CHUNK = 1024
@@ -57,6 +59,11 @@ class Work(NamedTuple):
         return sum(self.sizes)
 
     @property
+    def capacity(self) -> int:
+        """The longest span of replicates that one call takes on one device."""
+        return capacity(self.chunk)
+
+    @property
     def groups(self) -> int:
         """Into how many groups of replicates a chunk is divided, of at most `GROUP` each."""
         return self.chunk // math.gcd(self.chunk, GROUP)
@@ -77,6 +84,15 @@ class Work(NamedTuple):
         return jnp.result_type(*jax.tree.leaves(self.shapes))
 
 
+def capacity(chunk: int) -> int:
+    """How many replicates one call takes on one device, if `chunk` of them are computed together.
+
+    >>> [capacity(chunk) // chunk for chunk in (8, 512, 1024)]
+    [256, 128, 64]
+    """
+    return chunk * min(max(CALL // chunk, FEWEST_TRIPS), MOST_TRIPS)
+
+
 def callers(devices: tuple[jax.Device, ...]) -> int:
     """How many calls at once keep these devices busy: on CPU one for each core that there is to a device, since an operation
     of one call uses several cores for a part of the time only; an accelerator takes one at a time."""
@@ -91,6 +107,12 @@ def structure(static: PyTree, arrays: PyTree) -> tuple:
     leaves, treedef = jax.tree.flatten(static)
     kinds = str([(a.shape, a.dtype) for a in jax.tree.leaves(arrays)])
     return treedef, tuple(leaves), kinds, double_precision()
+
+
+def kind(*parts: PyTree) -> tuple:
+    """The `structure` of these together: two of one kind are compiled to one program."""
+    arrays, static = eqx.partition(parts, is_arraylike)
+    return structure(static, arrays)
 
 
 def is_arraylike(leaf) -> bool:
@@ -132,8 +154,7 @@ def state_shape(estimator: AbstractEstimator, problem: AbstractProblem) -> PyTre
     has none."""
     if isinstance(estimator, AbstractStatelessEstimator):
         return None
-    arrays, static = eqx.partition((estimator, problem), eqx.is_array)
-    pair = structure(static, arrays)
+    pair = kind(estimator, problem)
     if pair not in _STATES:
         _STATES[pair] = eqx.filter_eval_shape(
             lambda e, p, k: e.init(k, p.example()[0]), estimator, problem, jax.random.key(0)
@@ -148,9 +169,11 @@ def work_of(
     devices: tuple[jax.Device, ...],
     chunk: int | None = None,
     deterministic: bool | None = None,
+    shapes: PyTree | None = None,
 ) -> Work:
-    """The shape of the work of this pair; whether it is `deterministic` is found out unless it is known."""
-    shapes = gradient_shape(estimator, state, problem)
+    """The shape of the work of this pair; what `shapes` a gradient has and whether it is `deterministic` are found out unless
+    they are known."""
+    shapes = shapes or gradient_shape(estimator, state, problem)
     size = sum(shape.size for shape in jax.tree.leaves(shapes))
     return Work(
         shapes=shapes,
