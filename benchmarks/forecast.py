@@ -4,8 +4,8 @@ Each distinct program is lowered, and its instructions, operations and bytes are
 measured constants make seconds and bytes of these:
 
     compile  =  a  +  b * instructions of all estimators that share it                     once for each program
-    run      =  calls * c  +  replicates * (d * flops + e * transcendentals + f * bytes)
-    memory   =  process  +  g * programs  +  calls at once * (h * bytes of a chunk  +  bytes returned)  +  sums of the moments
+    run      =  c  +  calls * (d + e * coordinates)  +  replicates * (f * flops + g * transcendentals + h * bytes)
+    memory   =  process  +  i * programs  +  calls at once * (j * bytes of a chunk  +  bytes returned)  +  sums of the moments
 
 The last line is of the largest cell.
 
@@ -35,7 +35,7 @@ WARM_UP_BATCH = 32
 # The terms of the linear models of seconds.
 MODELS = {
     "compile": ("program", "instructions"),
-    "run": ("calls", "flops", "transcendentals", "bytes"),
+    "run": ("cell", "calls", "coordinates", "flops", "transcendentals", "bytes"),
 }
 
 
@@ -115,7 +115,7 @@ def _costs(parts: list[Program], cell: Cell, plan: Plan, measured: dict) -> tupl
     """Seconds of running, to a hundredth, and bytes of memory beside the process itself."""
     running = float(measured["run"] @ parts[0].run_terms(cell.replicates))
     for warm_up in parts[1:]:
-        running += float(measured["run"][1:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[1:])
+        running += float(measured["run"][3:] @ warm_up.run_terms(plan.warm_up_steps * WARM_UP_BATCH)[3:])
     # Of each call under way on the device and on the host, where another is added up meanwhile.
     under_way = callers(tuple(jax.local_devices()))
     held = (2 * under_way + 1) * parts[0].returned_bytes() + parts[0].moment_bytes()

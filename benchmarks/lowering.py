@@ -6,6 +6,7 @@ has a loop over chunks, random bits of its own making and the sums of the moment
 grows with what is counted, and the constants of `forecast` are measured with it.
 """
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -38,10 +39,16 @@ class Program(NamedTuple):
         return np.array([1.0, self.instructions])
 
     def run_terms(self, replicates: int) -> np.ndarray:
-        """What the constants of `run` multiply."""
+        """What the constants of `run` multiply: chunks are computed whole, and each call has sums that the host adds up."""
         count = 1 if self.deterministic else replicates
-        calls = min(BLOCKS, count) + count // capacity(self.chunk)
-        return np.array([calls, *(count * np.array([self.flops, self.transcendentals, self.bytes]))])
+        blocks = min(BLOCKS, count)
+        length = math.ceil(count / blocks)
+        calls, computed = (
+            blocks * math.ceil(length / capacity(self.chunk)),
+            blocks * self.chunk * math.ceil(length / self.chunk),
+        )
+        costs = np.array([self.flops, self.transcendentals, self.bytes])
+        return np.array([1.0, calls, calls * self.coordinates, *(computed * costs)])
 
     def returned_bytes(self) -> int:
         """The scalars that one call returns: three in float32 for each leaf of each replicate that it has room for."""

@@ -89,7 +89,10 @@ def test_of_branches_only_the_one_that_is_chosen_is_computed(chosen):
         return jax.pure_callback(lambda w: fired.append(name) or w, w, w)
 
     def program(chosen, xs):
-        branches = [lambda x: x * jnp.sum(jnp.tanh(noted(0, WEIGHTS))), lambda x: x + jnp.sum(jnp.exp(noted(1, WEIGHTS)))]
+        branches = [
+            lambda x: x * jnp.sum(jnp.tanh(noted(0, WEIGHTS))),
+            lambda x: x + jnp.sum(jnp.exp(noted(1, WEIGHTS))),
+        ]
         remaining = hoisted(lambda x: jax.lax.switch(chosen, branches, x), xs[0])
         left.update(primitives(remaining, xs[0]))
         return jax.vmap(remaining)(xs)
