@@ -194,6 +194,7 @@ from .quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from .rebar import REBAR as REBAR, RELAX as RELAX
 from .registration import ESTIMATORS as ESTIMATORS
 from .reinmax import ReinMax as ReinMax, ReinMaxMeanBaseline as ReinMaxMeanBaseline, ReinMaxRao as ReinMaxRao
+from .reinmax_cv import ReinMaxCV as ReinMaxCV
 from .relaxed import GumbelSoftmax as GumbelSoftmax
 from .rodeo import RODEO as RODEO
 from .sample_statistics import (

@@ -21,7 +21,7 @@ RELAXED = (
 BITS = "parameter-shift,ar,arm,disarm,arms-d,arms-n,bitflip-1,rodeo,identity-straight-through,slope-annealed-straight-through"
 CATEGORIES = (
     "ars,arsm,carms-i,carms-sb,carms-g,disarm-sb,disarm-tree,gumbel-sparsemax,gumbel-entmax,gapped-straight-through,"
-    "gapped-straight-through-p,optimal-straight-through,reinmax-mean-baseline,reinmax-rao"
+    "gapped-straight-through-p,optimal-straight-through,reinmax-mean-baseline,reinmax-rao,reinmax-cv"
 )
 COUNTS = (
     "score-function,leave-one-out,leave-one-out:num_samples=4,measure-valued,go,stochastic-triples,finite-difference"
