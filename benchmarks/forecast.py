@@ -25,6 +25,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from .findings import counted
 from .lowering import Program, identity, lowered
 from .runner import Plan, companions, problem_of
 from .suites import Cell
@@ -163,7 +164,7 @@ def basis(total: Total) -> str:
         kind = jax.local_devices()[0].device_kind
         return f"No constants were measured on {kind}, so there are no seconds; `python -m benchmarks.forecast --calibrate` measures them."
     return (
-        f"{total.programs} programs to compile, side by side on all cores; processor seconds, from constants measured on "
+        f"{counted(total.programs, 'program')} to compile, side by side on all cores; processor seconds, from constants measured on "
         f"{total.measured_on}. Memory of a cell is beside the process; the total is the process at its largest."
     )
 

@@ -152,7 +152,7 @@ def measure(
         budget=replicates,
         precision=precision,
         evaluations=evaluations(estimator, *problem.example()),
-        warm_up_steps=warm_up_steps if jax.tree.leaves(state) else 0,
+        warm_up_steps=warm_up_steps if jax.tree.leaves(state_shape(estimator, problem)) else 0,
         processes=processes.count(),
     )
 

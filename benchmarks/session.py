@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import environment, processes
+from .findings import counted
 from .records import Record, to_line
 from .runner import Plan, check, run_all
 from .specs import UserError
@@ -94,7 +95,7 @@ def _print_plan(cells: list[Cell], reasons: dict[Cell, str], plan: Plan, as_json
             print(json.dumps(row._asdict(), ensure_ascii=False))
         return 0
     print("\n".join(forecast.lines(rows, total)))
-    print(f"{len(cells)} cells, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
+    print(f"{counted(len(cells), 'cell')}, {len(cells) - len(reasons)} to measure, {len(reasons)} that do not fit.")
     if plan.precision:
         print(f"A cell stops as soon as it has {plan.precision}; these are the most that it may take.")
     print(forecast.basis(total))

@@ -43,14 +43,17 @@ class OneOf(AbstractEstimator):
         return tuple(dict.fromkeys(capability for option in self.options for capability in option.requires))
 
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> State:
-        return tuple(option.init(key, dist) for option in self.options)
+        # Each has the state that it would have by itself; one alone is read, so that no key is used twice.
+        return tuple(option.init(jax.random.clone(key), dist) for option in self.options)
 
     def estimate(self, key: PRNGKey, state: State, dist: Grads, f: Objective) -> tuple[Grads, Stats]:
         def one(number: int, key: PRNGKey) -> tuple[Grads, Stats]:
             return self.options[number].estimate(key, state[number], dist, f)
 
         numbers = range(len(self.options))
-        nothing = [None if s is None else _zeros(functools.partial(one, i), key) for i, s in enumerate(state)]
+        nothing = [
+            None if s is None else _zeros(functools.partial(one, i), jax.random.clone(key)) for i, s in enumerate(state)
+        ]
 
         def branch(number: int, key: PRNGKey) -> tuple[Grads, Stats]:
             grads, stats = one(number, key)
@@ -98,7 +101,8 @@ def together(estimators: Sequence[AbstractEstimator], problem: AbstractProblem) 
     own = {name: e for name, e in zip(kinds, estimators, strict=True) if type(e).__module__.startswith("estimators.")}
     groups, shapes = defaultdict(lambda: defaultdict(list)), None
     for name, estimator in own.items():
-        shapes = shapes or gradient_shape(estimator, state_shape(estimator, problem), problem)
+        if shapes is None:
+            shapes = gradient_shape(estimator, state_shape(estimator, problem), problem)
         groups[_alike(estimator, problem, shapes)][type(estimator)].append(name)
     parts = [part for classes in groups.values() for part in _packed(list(classes.values()))]
     shared = {name: among for part in parts for among in [tuple(own[name] for name in part)] for name in part}

@@ -173,7 +173,7 @@ def work_of(
 ) -> Work:
     """The shape of the work of this pair; what `shapes` a gradient has and whether it is `deterministic` are found out unless
     they are known."""
-    shapes = shapes or gradient_shape(estimator, state, problem)
+    shapes = gradient_shape(estimator, state, problem) if shapes is None else shapes
     size = sum(shape.size for shape in jax.tree.leaves(shapes))
     return Work(
         shapes=shapes,

@@ -9,6 +9,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
+QUICKLY_COMPILED = ("estimators", "problems", "distributions")
+
 
 @pytest.fixture
 def key():
@@ -16,10 +18,11 @@ def key():
     return jax.random.key(20260101)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For programs that are compiled to be run a few times: `pytestmark = pytest.mark.usefixtures("quick_compilation")`."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request):
+    """What tests one estimator, problem or distribution is compiled to be run a few times, and so without most optimisations;
+    what tests the programs of the harness is compiled as users have it."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in QUICKLY_COMPILED)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -14,8 +14,6 @@ from estimators import Beta, Dirichlet, Gamma, NormalMixture, StudentT, Truncate
 from estimators.base import score
 from estimators.distributions import beta_transport, log_gamma, von_mises
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 A, B = np.array([0.6, 3.0]), np.array([1.7, 0.8])
 DISTS = {
     "gamma": Gamma(np.log(A), np.log(B)),

@@ -31,7 +31,6 @@ from estimators import (
 from estimators.base import draw, score
 
 MULTIVARIATE = MultivariateNormal([0.7, -1.2, 0.3], [-0.3, 0.8, 0.4, -0.5, 0.2, 0.1])
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 named = pytest.mark.parametrize("name", UNIVARIATE)
 precisions = pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=lambda dtype: dtype.__name__)
 

@@ -35,7 +35,6 @@ from estimators import (
 from estimators.distributions.extreme_value import _bent
 from estimators.distributions.location_scale import _outer
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ONE = {name: jax.tree.map(lambda leaf: leaf[:1], dist) for name, dist in UNIVARIATE.items()}
 WITH_SCORE = {name: dist for name, dist in ONE.items() if name != "uniform"}
 WEAK = {name: ONE[name] for name in ("exponential", "gumbel", "laplace", "logistic", "uniform", "weibull")}

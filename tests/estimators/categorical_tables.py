@@ -10,7 +10,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jaxtyping import Array, Float
 
 from estimators import Categorical
@@ -58,14 +57,6 @@ def events(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     p, (variables, categories) = probabilities(logits), logits.shape
     indices = np.array(list(itertools.product(range(categories), repeat=variables)))
     return np.eye(categories)[indices], np.prod(p[np.arange(variables), indices], axis=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """For modules that import it: these programs are compiled to be run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @eqx.filter_jit

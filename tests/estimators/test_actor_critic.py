@@ -26,8 +26,6 @@ from estimators import GeneralizedAdvantage, RewardToGo, StateBaseline
 from estimators.actor_critic import values
 from estimators.baselines import RunningMean
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 WRONG = np.array([[0.7, -0.2], [1.5, 0.4], [-0.6, 2.0]])
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from calibrated import assert_mean_equals
-from categorical_tables import quick_compilation as quick_compilation
 from enumerated import BITS, TWO_OF_THREE, enumerated, polynomial
 from moves import PrescribedCategorical, cells, probability
 from prescribed import Tangled, counted_evaluations, exact_gradient, moments, outcomes, prescribed_estimates

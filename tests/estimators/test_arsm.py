@@ -22,7 +22,6 @@ from categorical_tables import (
     assert_unbiased,
     at,
     exact_gradient,
-    quick_compilation as quick_compilation,
     table,
 )
 from jaxtyping import Array, Float

@@ -47,8 +47,6 @@ from estimators import (
 )
 from estimators.arms import AbstractCopula
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-0.8, 0.5])
 Q = Normal(np.array([0.4]), np.array([-0.2]))
 GAMMA = 0.6

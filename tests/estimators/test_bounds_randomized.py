@@ -32,8 +32,6 @@ from estimators import (
 from estimators.bounds_randomized import survivals
 
 SLOW = pytest.mark.slow
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 Q = Normal(np.array([0.4]), np.array([-0.2]))
 RANDOMIZED = [SUMO(), MLMC(), MLMC(stop=0.35)]
 

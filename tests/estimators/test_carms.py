@@ -24,7 +24,6 @@ from categorical_tables import (
     events,
     exact_gradient,
     probabilities,
-    quick_compilation as quick_compilation,
     table,
 )
 from prescribed import moments, prescribed_estimates

@@ -21,7 +21,6 @@ from categorical_tables import (
     assert_unbiased,
     exact_gradient,
     probabilities,
-    quick_compilation as quick_compilation,
     table,
 )
 from scipy import special

@@ -27,14 +27,6 @@ FIRST = list({name: (name, case_name) for name, case_name in reversed(PAIRS)}.va
 MOST_CASES = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs are compiled to be run a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Tally:
     """Counts the events that an objective is evaluated at, a batch of them element by element, and notes their form."""
 

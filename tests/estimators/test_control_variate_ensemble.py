@@ -24,8 +24,6 @@ from jax.flatten_util import ravel_pytree
 from estimators import RVRGE, Bernoulli, BlackBox, Normal, Pathwise, incompatibility
 from estimators.control_variate_ensemble import MEMBERS, ControlVariateEnsemble, members
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def first_state(estimator):
     return estimator.init(jax.random.key(0), two_normals())

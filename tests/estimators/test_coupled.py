@@ -41,7 +41,6 @@ from estimators import (
     quasi_monte_carlo,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LOC, SIGMA, K = 1.0, 0.8, -1.5
 NORMAL = Normal(loc=[LOC], log_scale=[math.log(SIGMA)])
 LOGITS = np.array([-1.0, 0.4, 1.3])

@@ -13,8 +13,6 @@ from estimators import Bernoulli, BlackBox, Categorical, Normal, incompatibility
 from estimators.base import learned_state
 from estimators.dlax import DLAX
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.2, 0.4])
 ESTIMATOR = DLAX(width=3)
 

@@ -21,8 +21,6 @@ from estimators import Bernoulli, BlackBox, LeaveOneOut, Normal, incompatibility
 from estimators.base import learned_state
 from estimators.double_cv import DoubleCV
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.0, 0.4, 1.3])
 TWO = np.array([-1.0, 0.6])
 

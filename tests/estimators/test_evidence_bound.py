@@ -26,8 +26,6 @@ from estimators import (
 )
 from estimators.base import score
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 THREE = (StickingTheLanding(), TotalDerivative(), AnalyticKL())
 NAMES = [type(estimator).__name__ for estimator in THREE]
 

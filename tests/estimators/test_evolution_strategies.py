@@ -16,8 +16,6 @@ from estimators.base import weighted_score
 from estimators.baselines import RunningMean
 from estimators.evolution_strategies import centred_ranks
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOC, SLOPE = np.array([0.7, -0.4]), np.array([1.5, -2.0])
 
 

@@ -24,8 +24,6 @@ from prescribed_categorical import (
 from estimators import Bernoulli, BlackBox, Categorical, LeaveOneOut, Normal, ScoreFunction, incompatibility
 from estimators.fixed_baselines import ConstantBaseline, ExactMeanBaseline, SelfCritical, TwoSampleBaseline, mode
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.0, 0.4, 1.3])
 ALL = [ConstantBaseline(0.7), ExactMeanBaseline(), TwoSampleBaseline(), SelfCritical()]
 

@@ -11,8 +11,6 @@ from estimators import GREP, RSVI, Beta, Dirichlet, Gamma, ImplicitReparameteriz
 from estimators.distributions import log_gamma
 from estimators.generalized_reparameterization import corrected
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 GAMMA = Gamma(np.log([0.8, 2.5]), np.array([0.4, -0.3]))
 BETA = Beta(np.log([0.9]), np.log([1.8]))
 ONE = Gamma(np.log([0.7]), np.array([0.3]))

@@ -30,7 +30,6 @@ from estimators import (
     incompatibility,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 IMPLICIT, TRANSPORT = ImplicitReparameterization(), OptimalTransport()
 
 GAMMA = Gamma(np.log([0.8, 2.5]), np.array([0.4, -0.3]))

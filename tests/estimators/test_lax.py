@@ -28,8 +28,6 @@ from estimators import Bernoulli, BlackBox, Normal, Pathwise, ScoreFunction, inc
 from estimators.base import learned_state
 from estimators.lax import LAX, SteinControlVariate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FORMS = pytest.mark.parametrize("form", [LAX, SteinControlVariate])
 SCORES = np.concatenate([NOISE / SCALE, NOISE**2 - 1], axis=1)
 

@@ -15,14 +15,6 @@ from estimators import Bernoulli, BlackBox, Categorical, LocalExpectation, Measu
 each = pytest.mark.parametrize("name", DISTRIBUTIONS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs are compiled to be run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class PrescribedBernoulli(Bernoulli):
     event: Float[Array, "..."]
 

@@ -2,12 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from prescribed_continuous import assert_same, estimates, exact_gradient, line, mean_of, normal_rule, product
 
 from estimators import MixturePathwise, Normal, NormalMixture, Pathwise, incompatibility
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 MIXTURE = NormalMixture(np.array([0.4, -0.3, 0.1]), np.array([[-0.8], [0.7], [2.0]]), np.array([[-0.2], [0.2], [0.1]]))
 

@@ -17,8 +17,6 @@ from prescribed_categorical import (
 from estimators import Bernoulli, BlackBox, ConstantBaseline, ExactMeanBaseline, Normal, incompatibility
 from estimators.muprop import MuProp, SimpleMuProp
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.0, 0.4, 1.3])
 
 each = pytest.mark.parametrize("estimator", [MuProp(), SimpleMuProp()], ids=["MuProp", "SimpleMuProp"])

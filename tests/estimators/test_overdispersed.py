@@ -25,8 +25,6 @@ from estimators import Bernoulli, BlackBox, Normal, ScoreFunction, incompatibili
 from estimators.base import draw
 from estimators.overdispersed import Overdispersed
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 DISPERSIONS = (1.0, 1.5, 3.0)
 
 

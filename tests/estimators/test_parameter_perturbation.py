@@ -27,8 +27,6 @@ from estimators import (
     incompatibility,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOC = np.array([0.7, -0.4, 0.2])
 SLOPE = np.array([0.5, -2.0, 1.5])
 HESSIAN = np.array([[2.0, 0.5, -1.0], [0.5, -1.0, 0.3], [-1.0, 0.3, 0.7]])

@@ -37,8 +37,6 @@ from estimators import (
 )
 from estimators.baselines import RunningMean
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ONE_AFTER_THE_OTHER = np.broadcast_to(np.array([0.0, 1.0]), (2, 2, 2))
 
 

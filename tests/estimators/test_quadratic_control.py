@@ -27,8 +27,6 @@ from estimators import RVRGE, Bernoulli, BlackBox, Normal, Pathwise, incompatibi
 from estimators.base import LearnedState, learned_state
 from estimators.quadratic_control import QuadraticControlVariate, QuadraticSurrogate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ESTIMATOR = QuadraticControlVariate()
 SKEW = np.array([[0.4, -1.3], [0.7, 0.2]])
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from calibrated import assert_mean_equals
-from categorical_tables import quick_compilation as quick_compilation
 from enumerated import BITS, TWO_OF_THREE, enumerated, jacobian, polynomial
 from prescribed import counted_evaluations
 from scipy import integrate, special

@@ -16,8 +16,6 @@ from estimators import Bernoulli, BlackBox, Categorical, LeaveOneOut, incompatib
 from estimators.base import learned_state
 from estimators.rodeo import RODEO
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.0, 0.4, 1.3])
 TWO = np.array([-1.0, 0.6])
 

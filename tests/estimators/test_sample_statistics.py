@@ -28,8 +28,6 @@ from estimators import (
 )
 from estimators.sample_statistics import EstimatedCoefficient, GroupNormalizedAdvantage, VarGrad
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = np.array([-1.0, 0.6])
 
 

@@ -21,7 +21,6 @@ from categorical_tables import (
     assert_unbiased,
     at,
     probabilities,
-    quick_compilation as quick_compilation,
     table,
 )
 from prescribed import moments, prescribed_estimates

@@ -40,8 +40,6 @@ from estimators.joint_control import integrated_slope, sampled_slope
 from estimators.subsampled import AbstractSubsampled, distinct, weighted_terms
 from estimators.taylor import expansion
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TERMS, BATCH = 5, 2
 SETS = np.array(list(itertools.combinations(range(TERMS), BATCH)))
 STATELESS = [DoublyStochastic(BATCH), MonteCarloControlVariate(BATCH)]

@@ -26,14 +26,6 @@ each = pytest.mark.parametrize("estimator", [SumAndSample, StochasticSumAndSampl
 CASES = [("three bits", 1), ("three bits", 2), ("three bits", 4), ("four categories", 1), ("two of three", 2)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs are compiled to be run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def draws(estimator, p):
     """Orders of drawing with their probabilities. `SumAndSample` draws the last event only; the noise puts those that it sums before
     that all the same, so that one drawn from all events would be one of them."""

@@ -27,8 +27,6 @@ from estimators import Bernoulli, BlackBox, DeltaMethod, Normal, Pathwise, Score
 from estimators.base import score
 from estimators.taylor import RVRGE, RVRGEProduct, expansion
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FORMS = {
     "delta": DeltaMethod,
     "full": RVRGE,

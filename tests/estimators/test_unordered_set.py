@@ -22,14 +22,6 @@ CASES = [("three bits", 2), ("three bits", 3), ("three bits", 5), ("four categor
 LIKELY, RARE = np.array([0.5, 0.2, 0.1]), np.array([1 - 3e-9, 1e-9, 1e-12])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs are compiled to be run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def enumerated(name, num_samples, baseline=True):
     """Every order, its probability, and the estimates of `smooth` that it makes."""

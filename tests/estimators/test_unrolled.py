@@ -17,8 +17,6 @@ from prescribed import moments
 from benchmarks.problems import PROBLEMS
 from estimators import NRES, PES, AbstractUnrolled, Delta, EvolutionStrategies, TruncatedES, incompatibility
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SLOPE, PRICES, LOC = np.array([0.8, -0.5]), np.array([0.5, -1.0, 2.0]), np.array([0.3, 0.9])
 ALL = [TruncatedES, PES, NRES]
 

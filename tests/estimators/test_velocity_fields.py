@@ -29,8 +29,6 @@ from estimators import BlackBox, Gamma, MultivariateNormal, Normal, OptimalTrans
 from estimators.base import learned_state
 from estimators.velocity_fields import AdaptiveVelocityField, UnrestrictedVelocityField
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ADAPTIVE, UNRESTRICTED = AdaptiveVelocityField(), UnrestrictedVelocityField()
 PAIR = MultivariateNormal([0.7, -0.4], [-0.3, 0.9, 0.2])
 TRIPLE = MultivariateNormal([0.7, -1.2, 0.3], [-0.3, 0.8, 0.4, -0.5, 0.2, 0.1])

@@ -28,8 +28,6 @@ from estimators import (
 )
 from estimators.weight_perturbation import flipped_loss, independent_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 INPUTS, TARGETS = np.array([[1.0, -0.6], [0.4, 1.5]]), np.array([[0.3], [-1.2]])
 
 

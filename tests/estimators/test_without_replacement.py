@@ -34,14 +34,6 @@ UNBIASED = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These programs are compiled to be run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def formula(estimator, of, sets, kappas):
     """The estimates as they are published, in numpy."""
     p, f, scores = of.p[sets], of.f[sets], of.scores[sets]

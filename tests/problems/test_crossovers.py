@@ -17,7 +17,6 @@ from benchmarks.problems import PROBLEMS, mohamed_grid
 from benchmarks.suites import SUITES
 from estimators import MeasureValued, Pathwise, ScoreFunction
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 COSTS = {
     "gaussian-quadratic": (lambda x, k: (x - k) ** 2, lambda x, k: 2 * (x - k)),
     "gaussian-cosine": (lambda x, k: np.cos(k * x), lambda x, k: -k * np.sin(k * x)),

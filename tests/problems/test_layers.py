@@ -10,8 +10,6 @@ from benchmarks.problems.base import exact_truth
 from benchmarks.problems.layers import quasi_normal
 from estimators import Quadrature
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def leaves(truth):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(truth.gradient)])

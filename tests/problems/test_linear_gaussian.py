@@ -11,8 +11,6 @@ from benchmarks.problems.base import exact_truth, in_float64
 from benchmarks.problems.linear_gaussian import orthogonal_columns
 from estimators import Quadrature, StickingTheLanding
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def made(**arguments):
     return in_float64(PROBLEMS.create("linear-gaussian-vae", **arguments))

@@ -17,8 +17,6 @@ from benchmarks.problems.base import exact_truth, in_float64
 from benchmarks.problems.posterior import EvidenceBound
 from estimators import Normal, Quadrature
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def mean_under_normals(function, mean, deviation):
     """`E[function(mean + deviation e)]` for each row, over 120 panels of twelve nodes on nine deviations to either side."""

@@ -11,8 +11,6 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.problems.base import exact_truth, in_float64
 from estimators import Pathwise, Quadrature, StickingTheLanding, TotalDerivative
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def leaves(truth):
     return np.concatenate([truth.gradient.loc, truth.gradient.log_scale])

@@ -9,8 +9,6 @@ from benchmarks.problems import PROBLEMS
 from benchmarks.problems.base import exact_truth
 from estimators import Derivative
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 STEP = 1e-30
 
 
