@@ -40,15 +40,17 @@ class ReinMaxCV(AbstractStatelessEstimator):
 
     Biased, for an affine `f` too. With `coefficient` 0 it is `ReinMax` at temperature 1, and exact for quadratics. The
     bracket is a control variate in name: $\varepsilon$ was drawn for the logits $\theta$, and given $x$ it is not the noise
-    whose largest, added to $m$, is at $x$; so the mean of the bracket is not zero, and adds to the bias. (With the noise
-    that would make it zero, nothing in $S$ but the event would be shared with ReinMax, and the variance could only grow.)
+    whose largest, added to $m$, is at $x$; so the mean of the bracket is not zero, and adds to the bias. Given $x$ ReinMax
+    has no variance, and the bracket has some: what it may take away is the variance from one event to another alone.
     Needs a `Categorical` and a differentiable `f`; one evaluation of `f` with its derivative, whatever `num_inner`.
 
     >>> ReinMaxCV(num_inner=100).evaluations(Categorical(logits=jnp.zeros((2, 3))))
     1
 
-    The pair is that of its authors, at half-way and with the noise of the event. Their program has the Jacobian at
-    $m + \varepsilon$ of the softmax at temperature 1, divided by $t$; here both are those of `relax` at one temperature.
+    This is the pair that the words of the paper name: a relaxed event and its conditional mean, both half-way. In the program
+    of its authors $S$ is taken at $m$ plus the relaxed event itself, where this has the noise $\varepsilon$, with the Jacobian
+    of the softmax at temperature 1 divided by $t$; that is the derivative of no relaxed event, and its mean is not that of
+    the other either.
 
     **References:** Wang and Bui, Beyond ReinMax: low-variance gradient estimators for discrete latent variables, 2026,
     arXiv:2603.08257.
