@@ -47,8 +47,8 @@ class ReinMaxCV(AbstractStatelessEstimator):
     >>> ReinMaxCV(num_inner=100).evaluations(Categorical(logits=jnp.zeros((2, 3))))
     1
 
-    This is the pair that the words of the paper name: a relaxed event and its conditional mean, both half-way. In the program
-    of its authors $S$ is taken at $m$ plus the relaxed event itself, where this has the noise $\varepsilon$, with the Jacobian
+    This is the form that the head of this file derives, with the pair that the program of its authors has: a relaxed event
+    and its mean given the event, both half-way. There $S$ is taken at $m$ plus the relaxed event itself, where here it is the noise $\varepsilon$, with the Jacobian
     of the softmax at temperature 1 divided by $t$; that is the derivative of no relaxed event, and its mean is not that of
     the other either.
 
