@@ -48,9 +48,9 @@ class ReinMaxCV(AbstractStatelessEstimator):
     1
 
     This is the form that the head of this file derives, with the pair that the program of its authors has: a relaxed event
-    and its mean given the event, both half-way. There $S$ is taken at $m$ plus the relaxed event itself, where here it is the noise $\varepsilon$, with the Jacobian
-    of the softmax at temperature 1 divided by $t$; that is the derivative of no relaxed event, and its mean is not that of
-    the other either.
+    and its mean given the event, both half-way. There $S$ is taken at $m$ plus the relaxed event itself, where here it is the
+    noise $\varepsilon$, and the Jacobian is that of the softmax at temperature 1 divided by $t$; this is the derivative of no
+    relaxed event, and its mean is not that of the other either.
 
     **References:** Wang and Bui, Beyond ReinMax: low-variance gradient estimators for discrete latent variables, 2026,
     arXiv:2603.08257.

@@ -101,7 +101,8 @@ def compiling(content: dict) -> str:
         "Wall seconds of a whole suite, start-up, compilation, truth, measurement and verdicts together, with an empty cache of "
         "programs (cold) and with that which it left (warm), beside one naive `jit(vmap(estimate))` for each cell that fits, whose "
         f"gradients are kept and whose moments are NumPy's, without truth, warm-up or interval. The naive way was timed on {timed}, and "
-        "scaled to all cells. Compile seconds are of one program of the suite, which serves up to eight estimators of a problem, with as many compiled at a time as there are cores; warm, "
+        "scaled to all cells. Compile seconds are of one program of the suite, which serves up to eight estimators of a problem, with as "
+        "many compiled at a time as there are cores; warm, "
         f"{sum(row['compiled_when_warm'] for row in content['rows'])} were compiled anew."
     )
     columns = (
