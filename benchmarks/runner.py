@@ -107,7 +107,7 @@ def run_cell(
     except Incompatible as error:
         return refused("incompatible", str(error))
     except Exception as error:  # One broken estimator must not take the rest of a long run with it.
-        if among:
+        if len(among) > 1:
             return run_cell(cell, plan, progress)
         return refused("failed", f"{type(error).__name__}: {_first_line(error)}")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((measurement.mean, measurement.variance))):

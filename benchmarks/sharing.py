@@ -20,7 +20,7 @@ from estimators.base import Grads, PRNGKey, State, Stats
 from estimators.objectives import Objective
 
 from .problems import AbstractProblem
-from .work import default_chunk, gradient_shape, kind, state_shape
+from .work import default_chunk, kind
 
 # Beyond this many, a program takes long before its first cell is run, and half of it is compiled for nothing if a run is stopped.
 MOST_TOGETHER = 8
@@ -74,10 +74,17 @@ def _zeros(estimate: Callable, key: PRNGKey) -> Stats:
 
 
 def one_of(estimator: AbstractEstimator, among: tuple[AbstractEstimator, ...]) -> AbstractEstimator:
-    """The estimator as the one chosen `among` those that share its program; itself if there are no others."""
+    """The estimator as the one chosen `among` those that share its program; itself if there are no others. Raises `ValueError` if
+    none of them has its structure."""
     if len(among) < 2:
         return estimator
-    number = [kind(option) for option in among].index(kind(estimator))
+    kinds = [kind(option) for option in among]
+    if kind(estimator) not in kinds:
+        name = type(estimator).__name__
+        raise ValueError(
+            f"`{name}` is not among the {len(among)} estimators of `among`; give what `sharing.together` found for it."
+        )
+    number = kinds.index(kind(estimator))
     return OneOf(jnp.int32(number), (*among[:number], estimator, *among[number + 1 :]))
 
 
@@ -99,10 +106,8 @@ def together(estimators: Sequence[AbstractEstimator], problem: AbstractProblem) 
     """
     kinds = [kind(estimator) for estimator in estimators]
     own = {name: e for name, e in zip(kinds, estimators, strict=True) if type(e).__module__.startswith("estimators.")}
-    groups, shapes = defaultdict(lambda: defaultdict(list)), None
+    groups, shapes = defaultdict(lambda: defaultdict(list)), _shapes(problem)
     for name, estimator in own.items():
-        if shapes is None:
-            shapes = gradient_shape(estimator, state_shape(estimator, problem), problem)
         groups[_alike(estimator, problem, shapes)][type(estimator)].append(name)
     parts = [part for classes in groups.values() for part in _packed(list(classes.values()))]
     shared = {name: among for part in parts for among in [tuple(own[name] for name in part)] for name in part}
@@ -121,6 +126,13 @@ def _packed(lists: list[list]) -> list[list]:
             packed.append([])
         packed[-1] = packed[-1] + items
     return packed
+
+
+def _shapes(problem: AbstractProblem) -> PyTree:
+    """Shapes of a gradient of the problem: those of the parameters, by way of an estimate that is the distribution itself."""
+    return eqx.filter_eval_shape(
+        lambda p, k: p.gradient(lambda k, dist, f: (dist, None), k)[0], problem, jax.random.key(0)
+    )
 
 
 def _alike(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree) -> tuple:

@@ -124,6 +124,8 @@ def test_one_of_several_is_an_estimator(problem, key):
     assert set(chosen.requires) == {need for estimator in estimators for need in estimator.requires}
     assert chosen.evaluations(problem.example()[0]) == 4
     assert one_of(Enumeration(), (Enumeration(),)) == Enumeration()
+    with pytest.raises(ValueError, match="`Enumeration` is not among the 3 estimators of `among`"):
+        one_of(Enumeration(), estimators)
 
 
 def test_one_that_fails_does_not_take_the_others_with_it(monkeypatch):
@@ -134,12 +136,12 @@ def test_one_that_fails_does_not_take_the_others_with_it(monkeypatch):
 
     monkeypatch.setattr(ARM, "gradient", broken)
     harness.forget_programs()
-    cells = Suite("", "", (block("score-function,arm,disarm", "bernoulli-rare", 200),)).cells()
+    cells = Suite("", "", (block("arm,score-function,disarm", "bernoulli-rare", 200),)).cells()
     found = run_all(cells, Plan("", 0), lambda identity: None, lambda cell, done: None)
     outcomes = [(records[0]["estimator"], records[0]["status"], records[0]["reason"]) for _, _, records, _ in found]
     assert outcomes == [
-        ("score-function", "ok", None),
         ("arm", "failed", "RuntimeError: no estimate"),
+        ("score-function", "ok", None),
         ("disarm", "ok", None),
     ]
 
