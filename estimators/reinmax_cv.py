@@ -41,7 +41,7 @@ class ReinMaxCV(AbstractStatelessEstimator):
     Biased, for an affine `f` too. With `coefficient` 0 it is `ReinMax` at temperature 1, and exact for quadratics. The
     bracket is a control variate in name: $\varepsilon$ was drawn for the logits $\theta$, and given $x$ it is not the noise
     whose largest, added to $m$, is at $x$; so the mean of the bracket is not zero, and adds to the bias. Given $x$ ReinMax
-    has no variance, and the bracket has some: what it may take away is the variance from one event to another alone.
+    does not vary, and the bracket does: what it may take away is the variance from one event to another alone.
     Needs a `Categorical` and a differentiable `f`; one evaluation of `f` with its derivative, whatever `num_inner`.
 
     >>> ReinMaxCV(num_inner=100).evaluations(Categorical(logits=jnp.zeros((2, 3))))
