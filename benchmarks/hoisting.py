@@ -42,7 +42,8 @@ def _interpret(
     closed: ClosedJaxpr, arguments: list, path: tuple[int, ...], computed: dict, otherwise: Callable
 ) -> list:
     """The outputs for these arguments. Equations without unknown inputs are evaluated the first time and remembered in `computed`
-    by where they stand; the others are left to `otherwise`, and calls among them are entered."""
+    by where they stand; the others are left to `otherwise`; calls among them are entered, and so are
+    the branches of a choice that is known."""
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
     for number, equation in enumerate(jaxpr.eqns):

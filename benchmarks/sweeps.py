@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .plotting import log_axis, marker_style, name_key, panel_grid, title, told_apart
 from .records import problem_arguments, safe_name
@@ -129,6 +130,8 @@ def _along_axis(axes: Axes, number: str, label: str, rows: pd.DataFrame) -> None
     """The names of the axes, and a logarithmic one for what spans a wide range."""
     axes.set(xlabel=number.replace("_", " "), ylabel=label)
     axes.grid(axis="y")
+    if (rows["along"] % 1 == 0).all():
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if rows["along"].min() > 0 and rows["along"].max() > WIDE * rows["along"].min():
         log_axis(axes, rows["along"])
 

@@ -23,11 +23,11 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from .base import AbstractStatelessEstimator, Grads, PRNGKey
 from .distributions import AbstractDistribution, AbstractLogitParameterized, AbstractRelaxable, Categorical
-from .distributions.base import as_floating
+from .distributions.base import Event, Noise, Scalar, as_floating
 from .gumbel_rao import averaged_pullback
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
@@ -124,6 +124,19 @@ class ReinMaxMeanBaseline(AbstractStatelessEstimator):
         return 1
 
 
+def half_way(dist: Categorical, x: Event) -> Categorical:
+    """The law whose mean is half-way between that of `dist` and the event."""
+    return Categorical(jnp.log((dist.mean() + x) / 2))
+
+
+def averaged_given(
+    keys: Key[Array, "inner"], middle: Categorical, x: Event, temperature: Scalar, cotangent: Event
+) -> Noise:
+    """`cotangent` through the mean Jacobian of `relax` at draws of the perturbed logits of `middle` given the event."""
+    given = jax.vmap(lambda key: middle.conditional(x, middle.noise(key)))(keys)
+    return averaged_pullback(middle, given, temperature, cotangent)
+
+
 @ESTIMATORS.register("reinmax-rao")
 class ReinMaxRao(AbstractStatelessEstimator):
     r"""ReinMax-Rao: ReinMax whose first part is that of a relaxed event, averaged over its noise given the event.
@@ -164,9 +177,9 @@ class ReinMaxRao(AbstractStatelessEstimator):
         key_sample, key_inner = jax.random.split(key)
         x, mean = dist.sample(key_sample), dist.mean()
         slope = jax.grad(f)(x)
-        middle = Categorical(jnp.log((mean + x) / 2))
-        given = jax.vmap(lambda k: middle.conditional(x, middle.noise(k)))(jax.random.split(key_inner, self.num_inner))
-        first = averaged_pullback(middle, given, self.temperature, slope)
+        first = averaged_given(
+            jax.random.split(key_inner, self.num_inner), half_way(dist, x), x, self.temperature, slope
+        )
         return Categorical(2 * first - dist.covariance(mean, slope) / 2)
 
     def evaluations(self, dist: AbstractDistribution) -> int:

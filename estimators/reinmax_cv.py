@@ -14,7 +14,6 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import AbstractStatelessEstimator, PRNGKey
@@ -23,6 +22,7 @@ from .distributions.base import as_floating
 from .gumbel_rao import averaged_pullback
 from .objectives import AbstractDifferentiable, Objective
 from .registration import ESTIMATORS
+from .reinmax import averaged_given, half_way
 from .validation import require_positive
 
 
@@ -72,10 +72,9 @@ class ReinMaxCV(AbstractStatelessEstimator):
         noise = dist.noise(key_noise)
         x, mean = dist.harden(dist.perturb(noise)), dist.mean()
         slope = jax.grad(f)(x)
-        middle = Categorical(jnp.log((mean + x) / 2))
-        given = jax.vmap(lambda k: middle.conditional(x, middle.noise(k)))(jax.random.split(key_inner, self.num_inner))
+        middle = half_way(dist, x)
         reinmax = 2 * dist.covariance((mean + x) / 2, slope) - dist.covariance(mean, slope) / 2
-        averaged = averaged_pullback(middle, given, self.temperature, slope)
+        averaged = averaged_given(jax.random.split(key_inner, self.num_inner), middle, x, self.temperature, slope)
         relaxed = averaged_pullback(middle, middle.perturb(noise)[None], self.temperature, slope)
         return Categorical(reinmax + self.coefficient.astype(x.dtype) * (averaged - relaxed))
 

@@ -18,6 +18,13 @@ def key():
     return jax.random.key(20260101)
 
 
+@pytest.fixture
+def single_precision():
+    """The precision of the command line, for `pytestmark = pytest.mark.usefixtures("single_precision")`."""
+    with jax.enable_x64(False):
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request):
     """What tests one estimator, problem or distribution is compiled to be run a few times, and so without most optimisations;

@@ -19,15 +19,10 @@ from benchmarks.coverage_page import FLAGGED, QUANTITIES, SILENT, row
 from benchmarks.testing import assert_unbiased
 from benchmarks.work import single
 
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 RESULTS = Path(__file__).parent.parent / "results/coverage"
 RUNS = 250
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    """The precision of the page."""
-    with jax.enable_x64(False):
-        yield
 
 
 @pytest.fixture(scope="module")

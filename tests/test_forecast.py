@@ -3,7 +3,6 @@
 import json
 from importlib.resources import files
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,15 +16,10 @@ from benchmarks.specs import Spec
 from benchmarks.suites import Cell, block
 from estimators import ESTIMATORS
 
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 CONTENT = json.loads((files("benchmarks") / forecast.CONSTANTS).read_text())
 PLAN = Plan("", 0)
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    """The precision of the command line."""
-    with jax.enable_x64(False):
-        yield
 
 
 def cells_of(estimators: str, problems: str, replicates: int = 1000) -> list[Cell]:

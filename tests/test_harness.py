@@ -42,13 +42,6 @@ def nonseparable(x):
     return (x[0] + 2 * x[1] - x[2] - 0.3) ** 2
 
 
-@pytest.fixture(autouse=True)
-def single_precision():
-    """The precision of the command line."""
-    with jax.enable_x64(False):
-        yield
-
-
 @pytest.fixture
 def problem():
     return Expectation(Bernoulli(logits=LOGITS), nonseparable)
@@ -85,6 +78,8 @@ import jax, json, sys
 from benchmarks import measure
 from benchmarks.problems import PROBLEMS
 from estimators import LeaveOneOut
+
+pytestmark = pytest.mark.usefixtures("single_precision")
 m = measure(LeaveOneOut(num_samples=2), PROBLEMS.create("bernoulli-nonseparable"), jax.random.key(3), replicates=1001)
 print(json.dumps({"devices": len(jax.local_devices()), **m.summary()}))
 """

@@ -15,14 +15,9 @@ from benchmarks.specs import Spec
 from benchmarks.suites.base import SUITES, Suite, block
 from estimators import ARM, ESTIMATORS, AbstractStatelessEstimator, Enumeration, LeaveOneOut, ScoreFunction
 
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 NUMBERS = ("mean", "variance")
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    """The precision of the command line."""
-    with jax.enable_x64(False):
-        yield
 
 
 @pytest.fixture

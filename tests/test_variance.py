@@ -28,15 +28,10 @@ from estimators import (
     StraightThrough,
 )
 
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 # Two-sided normal quantile of 1e-6, over that of 95 %.
 WIDENING = 4.89 / 1.96
-
-
-@pytest.fixture(autouse=True)
-def single_precision():
-    """The precision of the command line."""
-    with jax.enable_x64(False):
-        yield
 
 
 def check(estimator, problem, exact: dict[str, float], replicates: int = 200_000) -> None:
