@@ -35,6 +35,8 @@ from estimators import (
     ScoreFunction,
 )
 
+pytestmark = pytest.mark.usefixtures("single_precision")
+
 LOGITS = [-1.0, 0.5, 2.0]
 
 
@@ -78,8 +80,6 @@ import jax, json, sys
 from benchmarks import measure
 from benchmarks.problems import PROBLEMS
 from estimators import LeaveOneOut
-
-pytestmark = pytest.mark.usefixtures("single_precision")
 m = measure(LeaveOneOut(num_samples=2), PROBLEMS.create("bernoulli-nonseparable"), jax.random.key(3), replicates=1001)
 print(json.dumps({"devices": len(jax.local_devices()), **m.summary()}))
 """
