@@ -44,7 +44,7 @@ class ReinMaxCV(AbstractStatelessEstimator):
     does not vary, and the bracket does: what it may take away is the variance from one event to another alone.
     Needs a `Categorical` and a differentiable `f`; one evaluation of `f` with its derivative, whatever `num_inner`.
 
-    >>> ReinMaxCV(num_inner=100).evaluations(Categorical(logits=jnp.zeros((2, 3))))
+    >>> ReinMaxCV(num_inner=100).evaluations(Categorical(logits=[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
     1
 
     This is the form that the head of this file derives, with the pair that the program of its authors has: a relaxed event
