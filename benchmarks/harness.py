@@ -30,7 +30,6 @@ from .work import (
     PRNGKey,
     Work,
     double_precision,
-    gradient_shape,
     is_arraylike,
     is_deterministic,
     single,
@@ -161,7 +160,7 @@ def compiled(
         kept = traced.Kept(traced.name("replicates", *made_of, double_precision(), chunk, list(devices)))
         pairs = options(estimator, state)
         exact = kept.facts.get("deterministic") or [is_deterministic(*pair, problem) for pair in pairs]
-        work = work_of(estimator, state, problem, devices, chunk, all(exact), gradient_shape(*pairs[0], problem))
+        work = work_of(estimator, state, problem, devices, chunk, all(exact))
         with jax.enable_x64(True), watch_cache() as found, _memory(work.chunk):
             program, arguments, placed = traceable(arrays, static, key, work)
             # Without options: vectors of 512 bits on CPU made XLA compute `parameter-shift` on 100 bits wrongly.

@@ -6,11 +6,12 @@ one replicate is traced, its equations that do not depend on the argument are ev
 function of the argument that reads their results.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
 
 _UNKNOWN = object()
@@ -28,6 +29,7 @@ def hoisted(function: Callable[[Array], PyTree], example: Array) -> Callable[[Ar
     ['add']
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(example)
+    closed = closed.replace(jaxpr=dce_jaxpr(closed.jaxpr, True, instantiate=True)[0])
     computed: dict[tuple[int, ...], list] = {}
     _interpret(closed, [_UNKNOWN], (), computed, _defer)
 
@@ -36,6 +38,32 @@ def hoisted(function: Callable[[Array], PyTree], example: Array) -> Callable[[Ar
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
     return remaining
+
+
+def dependent(jaxpr: Jaxpr, inputs: Sequence[bool]) -> list[bool]:
+    """Which of the outputs depend on the marked `inputs`, as far as can be seen without looking into loops.
+
+    >>> import jax.numpy as jnp
+    >>> traced = jax.make_jaxpr(lambda x, y: (x + y, jnp.sin(y)))(1.0, 2.0)
+    >>> dependent(traced.jaxpr, [True, False])
+    [True, False]
+    """
+    marked = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def marks(atoms: Sequence) -> list[bool]:
+        return [not isinstance(atom, Literal) and marked.get(atom, False) for atom in atoms]
+
+    for equation in jaxpr.eqns:
+        own = marks(equation.invars)
+        if equation.primitive.name in ("jit", "pjit"):
+            outputs = dependent(equation.params["jaxpr"].jaxpr, own)
+        elif equation.primitive.name == "cond" and not own[0]:
+            each = [dependent(branch.jaxpr, own[1:]) for branch in equation.params["branches"]]
+            outputs = [any(branches) for branches in zip(*each, strict=True)]
+        else:
+            outputs = [any(own)] * len(equation.outvars)
+        marked.update(zip(equation.outvars, outputs, strict=True))
+    return marks(jaxpr.outvars)
 
 
 def _interpret(

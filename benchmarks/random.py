@@ -55,6 +55,11 @@ def _builtin(k1: Words, k2: Words, x1: Words, x2: Words) -> tuple[Words, Words]:
     return tuple(threefry2x32_p.bind(*(jnp.broadcast_to(word, shape) for word in (k1, k2, x1, x2))))
 
 
+def _both_ways(draw: Callable[..., Array]) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """The draw that is made by `rounds`, and by JAX's own lowering; each is traced once for every shape."""
+    return jax.jit(functools.partial(draw, rounds)), jax.jit(functools.partial(draw, _builtin))
+
+
 @functools.cache
 def _counted(count: int, join: Callable[[Words, Words], Array]) -> Callable[[Words], Array]:
     """For keys `[n, 2]`, what `join` makes of both words of the hash of the counters `0 ... count - 1` under each.
@@ -65,9 +70,11 @@ def _counted(count: int, join: Callable[[Words, Words], Array]) -> Callable[[Wor
         low = lax.broadcasted_iota(jnp.uint32, (keys.shape[0], count), 1)
         return join(*function(keys[:, :1], keys[:, 1:], jnp.zeros_like(low), low))
 
+    both = _both_ways(draw)
+
     @jax.custom_batching.custom_vmap
     def counted(keys: Words) -> Array:
-        return _wall(functools.partial(draw, rounds), functools.partial(draw, _builtin), keys)
+        return _wall(*both, keys)
 
     @counted.def_vmap
     def batch(size, batched, keys):
@@ -77,14 +84,15 @@ def _counted(count: int, join: Callable[[Words, Words], Array]) -> Callable[[Wor
     return counted
 
 
+@_both_ways
+def _fold(function, keys: Words, data: Words) -> Array:
+    return _pair(*function(keys[:, 0], keys[:, 1], jnp.zeros_like(data), data))
+
+
 @jax.custom_batching.custom_vmap
 def _folded(keys: Words, data: Words) -> Array:
     """For keys `[n, 2]` and one word of data each, the keys that they make together, `[n, 2]`."""
-
-    def draw(function, keys, data):
-        return _pair(*function(keys[:, 0], keys[:, 1], jnp.zeros_like(data), data))
-
-    return _wall(functools.partial(draw, rounds), functools.partial(draw, _builtin), keys, data)
+    return _wall(*_fold, keys, data)
 
 
 @_folded.def_vmap

@@ -20,7 +20,7 @@ from estimators.base import Grads, PRNGKey, State, Stats
 from estimators.objectives import Objective
 
 from .problems import AbstractProblem
-from .work import default_chunk, kind
+from .work import default_chunk, gradient_shape, kind
 
 # Beyond this many, a program takes long before its first cell is run, and half of it is compiled for nothing if a run is stopped.
 MOST_TOGETHER = 8
@@ -51,12 +51,12 @@ class OneOf(AbstractEstimator):
             return self.options[number].estimate(key, state[number], dist, f)
 
         numbers = range(len(self.options))
-        nothing = [
-            None if s is None else _zeros(functools.partial(one, i), jax.random.clone(key)) for i, s in enumerate(state)
-        ]
+        # Under `jit`, so that each is traced once, for its shapes and for its branch.
+        each = [jax.jit(functools.partial(one, number)) for number in numbers]
+        nothing = [None if own is None else _zeros(each[i], jax.random.clone(key)) for i, own in enumerate(state)]
 
         def branch(number: int, key: PRNGKey) -> tuple[Grads, Stats]:
-            grads, stats = one(number, key)
+            grads, stats = each[number](key)
             return grads, (*nothing[:number], stats, *nothing[number + 1 :])
 
         return jax.lax.switch(self.chosen, [functools.partial(branch, number) for number in numbers], key)
@@ -106,7 +106,7 @@ def together(estimators: Sequence[AbstractEstimator], problem: AbstractProblem) 
     """
     kinds = [kind(estimator) for estimator in estimators]
     own = {name: e for name, e in zip(kinds, estimators, strict=True) if type(e).__module__.startswith("estimators.")}
-    groups, shapes = defaultdict(lambda: defaultdict(list)), _shapes(problem)
+    groups, shapes = defaultdict(lambda: defaultdict(list)), gradient_shape(problem)
     for name, estimator in own.items():
         groups[_alike(estimator, problem, shapes)][type(estimator)].append(name)
     parts = [part for classes in groups.values() for part in _packed(list(classes.values()))]
@@ -126,13 +126,6 @@ def _packed(lists: list[list]) -> list[list]:
             packed.append([])
         packed[-1] = packed[-1] + items
     return packed
-
-
-def _shapes(problem: AbstractProblem) -> PyTree:
-    """Shapes of a gradient of the problem: those of the parameters, by way of an estimate that is the distribution itself."""
-    return eqx.filter_eval_shape(
-        lambda p, k: p.gradient(lambda k, dist, f: (dist, None), k)[0], problem, jax.random.key(0)
-    )
 
 
 def _alike(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree) -> tuple:

@@ -67,7 +67,7 @@ def _draw(estimator, state, problem, keys, replicates):
 def _empty(subject: Subject, replicates: int) -> Measurement:
     """A measurement without its moments."""
     estimator, problem = subject.estimator, subject.problem
-    shapes = gradient_shape(estimator, subject.state, problem)
+    shapes = gradient_shape(problem)
     work = Work(
         shapes=shapes,
         deterministic=False,

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from estimators import AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
-from estimators.base import calls
+from estimators import AbstractDistribution, AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
+from estimators.base import Grads, Stats, calls
+from estimators.objectives import Objective
 
 from .environment import cores
+from .hoisting import dependent
 from .problems import AbstractProblem
 
 PRNGKey = Key[Array, ""]
@@ -128,25 +130,27 @@ def double_precision() -> bool:
 def single(
     estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem, key: PRNGKey
 ) -> tuple[PyTree, PyTree]:
-    """One replicate: a gradient of the problem and the statistics behind it."""
-    return problem.gradient(lambda k, dist, f: estimator.estimate(k, state, dist, f), key)
+    """One replicate: a gradient of the problem and the statistics behind it. Raises `ValueError` if the estimate does not have
+    the shapes of the distribution's parameters."""
+
+    def estimate(key: PRNGKey, dist: AbstractDistribution, f: Objective) -> tuple[Grads, Stats]:
+        grads, stats = estimator.estimate(key, state, dist, f)
+        found, needed = ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (grads, dist))
+        if found != needed:
+            raise ValueError(
+                f"`{type(estimator).__name__}` gives a gradient of the shapes {found} for parameters of the shapes {needed}; "
+                "return one number for each parameter, in the structure of `dist`."
+            )
+        return grads, stats
+
+    return problem.gradient(estimate, key)
 
 
 def is_deterministic(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> bool:
-    """Whether no replicate reads its key (an exact gradient): then all are equal, and one need be run.
-
-    Under `vmap` over keys, an output declared unbatched is refused exactly when it depends on the key.
-    """
-    keys = jax.random.split(jax.random.key(0), 2)
-    try:
-        eqx.filter_eval_shape(_unbatched, estimator, state, problem, keys)
-    except ValueError:
-        return False
-    return True
-
-
-def _unbatched(estimator, state, problem, keys):
-    return jax.vmap(lambda key: single(estimator, state, problem, key)[0], out_axes=None)(keys)
+    """Whether no replicate reads its key (an exact gradient): then all are equal, and one need be run."""
+    traced, _, _ = eqx.filter_make_jaxpr(lambda *parts: single(*parts)[0])(estimator, state, problem, jax.random.key(0))
+    *others, _ = traced.jaxpr.invars
+    return not any(dependent(traced.jaxpr, [*(False for _ in others), True]))
 
 
 def state_shape(estimator: AbstractEstimator, problem: AbstractProblem) -> PyTree:
@@ -169,11 +173,9 @@ def work_of(
     devices: tuple[jax.Device, ...],
     chunk: int | None = None,
     deterministic: bool | None = None,
-    shapes: PyTree | None = None,
 ) -> Work:
-    """The shape of the work of this pair; what `shapes` a gradient has and whether it is `deterministic` are found out unless
-    they are known."""
-    shapes = gradient_shape(estimator, state, problem) if shapes is None else shapes
+    """The shape of the work of this pair; whether it is `deterministic` is found out unless it is known."""
+    shapes = gradient_shape(problem)
     size = sum(shape.size for shape in jax.tree.leaves(shapes))
     return Work(
         shapes=shapes,
@@ -185,9 +187,12 @@ def work_of(
     )
 
 
-def gradient_shape(estimator: AbstractEstimator, state: PyTree, problem: AbstractProblem) -> PyTree:
-    """Shapes and precisions of one gradient."""
-    return eqx.filter_eval_shape(lambda *a: single(*a)[0], estimator, state, problem, jax.random.key(0))
+def gradient_shape(problem: AbstractProblem) -> PyTree:
+    """Shapes and precisions of a gradient of the problem: those of its parameters, by way of an estimate that is the
+    distribution itself."""
+    return eqx.filter_eval_shape(
+        lambda p, k: p.gradient(lambda k, dist, f: (dist, None), k)[0], problem, jax.random.key(0)
+    )
 
 
 def default_chunk(estimator: AbstractEstimator, problem: AbstractProblem, shapes: PyTree, device: jax.Device) -> int:
