@@ -24,7 +24,7 @@ from estimators import AbstractEstimator
 from . import harness, processes
 from .moments import Moments, Spread, tail_length
 from .problems import AbstractProblem, Truth
-from .schedule import PILOT, calls
+from .schedule import PILOT, Share, calls
 from .work import PRNGKey, work_of
 
 T = TypeVar("T")
@@ -66,28 +66,29 @@ class Cell:
         pilot = min(pilot, devices * self.program.capacity)
         edges = [pilot * device // devices for device in range(devices + 1)]
         with processes.together():
-            shares = self.run(list(itertools.pairwise(edges)))
-        total = sum(share.powers[0] for share in shares)
+            results = self.run(list(itertools.pairwise(edges)))
+        total = sum(result.first[0] for result in results)
         self.centre = processes.of_the_first(total / pilot).astype(self.program.work.dtype)
         return self
 
-    def run(self, spans: list[tuple[int, int]]) -> list[harness.Replicates]:
+    def run(self, edges: list[tuple[int, ...]]) -> list[harness.Replicates]:
         """One call of the program."""
-        return harness.run(self.program, self.arrays, self.key, self.centre, self.truth, spans)
+        return harness.run(self.program, self.arrays, self.key, self.centre, self.truth, edges)
 
     def nothing(self, longest: int) -> Totals:
         """Of no replicates, with room for the tail of the longest run that may become of it."""
         moments = Moments.zero(self.centre.astype(np.float64), self.program.work.order)
         return Totals(moments, {name: Spread(longest) for name in self.parts})
 
-    def add(self, totals: Totals, block: int, count: int, result: harness.Replicates) -> None:
-        """Add the replicates of one span to `totals`."""
-        totals.moments.add(block, count, result.powers)
+    def add(self, totals: Totals, share: Share, result: harness.Replicates) -> None:
+        """Add the replicates of one share to `totals`."""
+        counts = np.diff(share.edges)
+        totals.moments.add(share.block, counts, result.first, result.higher)
         # Each scalar of each leaf in one piece, `[leaves, 3, n]`: devices are at work meanwhile, and the host is to be quick.
         scalars = np.array(result.scalars.transpose(1, 2, 0), np.float64, order="C")
         for name, ids in self.parts.items():
             whole = functools.reduce(np.add, (scalars[leaf] for leaf in ids))
-            totals.spreads[name].add(block, *_scalars(whole, self.norms[name]))
+            totals.spreads[name].add(share.block, counts, *_scalars(whole, self.norms[name]))
 
 
 def accumulate(
@@ -150,11 +151,12 @@ def _round(cell: Cell, begin: int, end: int, longest: int, progress: Callable[[i
     """
     fresh, work, started = cell.nothing(longest), cell.program.work, time.perf_counter()
     with processes.together(), ThreadPoolExecutor(work.callers) as callers:
-        planned = calls(begin, end, cell.program.capacity, len(work.devices), processes.index(), processes.count())
-        submitted = ((call, callers.submit(cell.run, [span for _, span in call])) for call in planned)
+        place = processes.index(), processes.count()
+        planned = calls(begin, end, work.capacity, len(work.devices), *place, apart=work.apart)
+        submitted = ((call, callers.submit(cell.run, [share.edges for share in call])) for call in planned)
         for call, running in ahead(submitted, work.callers):
-            for (block, (first, last)), result in zip(call, running.result(), strict=True):
-                cell.add(fresh, block, last - first, result)
+            for share, result in zip(call, running.result(), strict=True):
+                cell.add(fresh, share, result)
             progress(min(begin + fresh.moments.count * processes.count(), end))
         seconds = time.perf_counter() - started
     return merged(fresh), float(processes.gathered(np.array([seconds])).max())

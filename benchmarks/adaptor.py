@@ -37,7 +37,7 @@ class GradientFunction(AbstractEstimator):
     def init(self, key: PRNGKey, dist: AbstractDistribution) -> None:
         del key, dist
 
-    def estimate(self, key: PRNGKey, state: None, dist: AbstractDistribution, f: Objective) -> tuple[PyTree, None]:
+    def estimate(self, key: PRNGKey, state: None, dist: PyTree, f: Objective) -> tuple[PyTree, None]:
         del state, dist, f
         return jax.tree.map(_floating, self.function(key)), None
 
@@ -50,19 +50,21 @@ class GradientFunction(AbstractEstimator):
 
 
 class Unseen(AbstractProblem):
-    """An expectation of which nothing is seen but estimates of its gradient. Its truth, if it is known, goes to `measure`:
-    kept here, it would be a part of what is compiled."""
+    """An expectation of which nothing is seen but estimates of its gradient, which has the shapes and precisions of `gradient`.
+    Its truth, if it is known, goes to `measure`: kept here, it would be a part of what is compiled."""
 
+    zeros: PyTree
     placeholder: AbstractDistribution
 
-    def __init__(self):
+    def __init__(self, gradient: PyTree):
+        self.zeros = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), gradient)
         self.placeholder = Normal(loc=[0.0], log_scale=[0.0])
 
     def example(self) -> tuple[AbstractDistribution, Objective]:
         return self.placeholder, jnp.sum
 
     def gradient(self, estimate: Estimate, key: PRNGKey) -> tuple[PyTree, PyTree]:
-        return estimate(key, *self.example())
+        return estimate(key, self.zeros, jnp.sum)
 
     def parts(self, gradient: PyTree) -> dict[str, PyTree]:
         return {"gradient": gradient}
@@ -77,7 +79,7 @@ def gradient_function(function: Callable[[PRNGKey], PyTree], key: PRNGKey) -> tu
     arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, function)
     estimator = GradientFunction(arrays)
     try:
-        shapes = eqx.filter_eval_shape(lambda e, k: e.estimate(k, None, *Unseen().example())[0], estimator, key)
+        shapes = eqx.filter_eval_shape(lambda e, k: e.estimate(k, None, None, jnp.sum)[0], estimator, key)
     except _FAILURES as error:
         raise TypeError(
             f"`{name}` must be a function of a key that JAX can trace, since it is compiled and run in batches; it needs "

@@ -61,7 +61,7 @@ def cells() -> dict[str, Cell]:
 
 def _law(function: Callable, mean: float, variance: float, tails: str) -> Cell:
     truth = Truth(np.full(WIDTH, mean), "closed form")
-    subject = Subject(GradientFunction(function), Unseen(), truth)
+    subject = Subject(GradientFunction(function), Unseen(truth.gradient), truth)
     return Cell(subject, "gradient", np.full(WIDTH, variance), tails)
 
 

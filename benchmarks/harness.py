@@ -49,11 +49,12 @@ MOST_PROGRAMS = 160
 
 
 class Replicates(NamedTuple):
-    """What one call returns for a span of replicates: the sums of the powers of `g - centre` (`[order, coordinates]`),
-    and for each replicate and leaf of the gradient its squared distance from the centre, its squared norm and its inner
-    product with the truth (`[replicates, leaves, 3]`)."""
+    """What one call returns for consecutive replicates: the sums of `g - centre` over each block of them (`[blocks, coordinates]`),
+    those of its higher powers over all (`[order - 1, coordinates]`), and for each replicate and leaf of the gradient its
+    squared distance from the centre, its squared norm and its inner product with the truth (`[replicates, leaves, 3]`)."""
 
-    powers: np.ndarray
+    first: np.ndarray
+    higher: np.ndarray
     scalars: np.ndarray
 
 
@@ -198,16 +199,20 @@ def forget_programs(keep: int = 0) -> None:
 
 
 def run(
-    program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, spans: list[tuple[int, int]]
+    program: Program, arrays: PyTree, key: PRNGKey, centre: np.ndarray, truth: np.ndarray, edges: list[tuple[int, ...]]
 ) -> list[Replicates]:
-    """Run one span of replicate indices on each device, each at most `program.capacity` long. Raises `MemoryError` where
-    the chunks of the program do not fit."""
-    padded = spans + [(0, 0)] * (len(program.work.devices) - len(spans))
-    start, stop = np.array(padded, np.int64).T
+    """Run consecutive replicates on each device, at most `program.capacity` of them, whose blocks have these edges. Raises
+    `MemoryError` where the chunks of the program do not fit."""
+    padded = np.zeros((len(program.work.devices), program.work.apart + 1), np.int64)
+    for row, own in zip(padded, edges, strict=False):
+        row[: len(own)], row[len(own) :] = own, own[-1]
     with jax.enable_x64(True), _memory(program.work.chunk):
-        leaves = jax.tree.leaves((arrays, jax.random.key_data(key), centre, truth, start, stop))
-        powers, scalars = jax.device_get(program.executable(*leaves))
-    return [Replicates(powers[device], scalars[device, : last - first]) for device, (first, last) in enumerate(spans)]
+        leaves = jax.tree.leaves((arrays, jax.random.key_data(key), centre, truth, padded))
+        first, higher, scalars = jax.device_get(program.executable(*leaves))
+    return [
+        Replicates(first[device, : len(own) - 1], higher[device], scalars[device, : own[-1] - own[0]])
+        for device, own in enumerate(edges)
+    ]
 
 
 @contextmanager

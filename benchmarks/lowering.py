@@ -17,8 +17,9 @@ from estimators import ESTIMATORS
 
 from .moments import BLOCKS
 from .runner import problem_of
+from .schedule import blocks_of_a_share
 from .suites import Cell
-from .work import capacity, is_arraylike, kind, single, state_shape, work_of
+from .work import apart, capacity, is_arraylike, kind, single, state_shape, work_of
 
 
 class Program(NamedTuple):
@@ -41,12 +42,11 @@ class Program(NamedTuple):
     def run_terms(self, replicates: int) -> np.ndarray:
         """What the constants of `run` multiply: chunks are computed whole, and each call has sums that the host adds up."""
         count = 1 if self.deterministic else replicates
-        blocks = min(BLOCKS, count)
-        length = math.ceil(count / blocks)
-        calls, computed = (
-            blocks * math.ceil(length / capacity(self.chunk)),
-            blocks * self.chunk * math.ceil(length / self.chunk),
-        )
+        blocks, room = min(BLOCKS, count), capacity(self.chunk)
+        whole = blocks_of_a_share(count, blocks, room, apart(self.chunk, self.coordinates))
+        length = math.ceil(count / blocks) * whole
+        calls = math.ceil(blocks / whole) * math.ceil(length / room)
+        computed = math.ceil(blocks / whole) * math.ceil(length / self.chunk) * self.chunk
         costs = np.array([self.flops, self.transcendentals, self.bytes])
         return np.array([1.0, calls, calls * self.coordinates, *(computed * costs)])
 

@@ -9,6 +9,7 @@ A gradient is one vector here, its leaves one after the other; `measurement` giv
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,11 +47,19 @@ class Moments:
         """The same replicates in half of the blocks, each made of two neighbours."""
         return Moments(self.centre, _paired(self.counts), _paired(self.first), self.higher)
 
-    def add(self, block: int, count: int, powers: Float[np.ndarray, "order coordinates"]) -> None:
-        """Add to `block` the sums of the first, second, ... powers of `g - centre` over `count` replicates."""
-        self.counts[block] += count
-        self.first[block] += powers[0]
-        self.higher += powers[1:]
+    def add(
+        self,
+        block: int,
+        counts: Sequence[int] | Int[np.ndarray, "some"],
+        first: Float[np.ndarray, "some coordinates"],
+        higher: Float[np.ndarray, "powers coordinates"],
+    ) -> None:
+        """Add to some blocks, from `block` on, the sums of `g - centre` over so many replicates of each; `higher` are the sums of the
+        higher powers over all of these."""
+        blocks = slice(block, block + len(counts))
+        self.counts[blocks] += counts
+        self.first[blocks] += first
+        self.higher += higher
 
     @property
     def count(self) -> int:
@@ -110,11 +119,19 @@ class Spread:
     cosine: float = 0.0
     aligned: int = 0
 
-    def add(self, block: int, squared_distance: np.ndarray, cosine: np.ndarray) -> None:
-        """Add replicates `[n]` of one block; `cosine` is NaN where the truth is unknown or zero."""
+    def add(
+        self,
+        block: int,
+        counts: Sequence[int] | Int[np.ndarray, "some"],
+        squared_distance: np.ndarray,
+        cosine: np.ndarray,
+    ) -> None:
+        """Add replicates `[n]` of some blocks, from `block` on, that have so many each; `cosine` is NaN where the truth is unknown or
+        zero."""
         q = squared_distance.astype(np.float64)
-        self.counts[block] += len(q)
-        self.squares[block] += q.sum()
+        blocks = slice(block, block + len(counts))
+        self.counts[blocks] += counts
+        self.squares[blocks] += [piece.sum() for piece in np.split(q, np.cumsum(counts)[:-1])]
         self.fourths += float(np.sum(q**2))
         self.largest = largest(np.concatenate([self.largest, q]), self.longest)
         self.cosine += float(cosine.sum(dtype=np.float64))

@@ -6,7 +6,9 @@ at every look the blocks of a run of that length. `GRAIN` is a multiple of what 
 the estimates, so that the same replicates are added up together however a run got to them.
 """
 
+import itertools
 import math
+from typing import NamedTuple
 
 from .moments import BLOCKS
 
@@ -17,7 +19,21 @@ SHORTEST_GRAINED = 4 * GRAIN * BLOCKS
 # that of distances from the mean, so the centre has to be much nearer to the mean than skewness times a deviation.
 PILOT = 4096
 
-Span = tuple[int, int]
+# Calls that add up several blocks apart are at least so many to a device: several cores are to have some, and none the last for long.
+PARTS = 4
+
+
+class Share(NamedTuple):
+    """What one device runs in one call: consecutive replicates, by the number of the block that the first is in, and the
+    edges: where each block begins, and where the last one ends (or the share, if that is earlier)."""
+
+    block: int
+    edges: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """How many replicates these are."""
+        return self.edges[-1] - self.edges[0]
 
 
 def edges(count: int) -> list[int]:
@@ -47,19 +63,38 @@ def looks(budget: int, fewest: int) -> list[int]:
 
 
 def calls(
-    begin: int, end: int, capacity: int, devices: int, process: int = 0, processes: int = 1
-) -> list[list[tuple[int, Span]]]:
-    """The share of one process in running replicates `[begin, end)`, which are whole blocks of a run of `end`: for each
-    call a list of `(block, (first, last))`, one for each of its `devices`.
+    begin: int, end: int, capacity: int, devices: int, process: int = 0, processes: int = 1, apart: int = 1
+) -> list[list[Share]]:
+    """What one process does of running replicates `[begin, end)`, which are whole blocks of a run of `end`: for each call a
+    share for each of its `devices`.
 
-    A span is at most `capacity` long, and short enough for every device of every process to have one.
+    A share is at most `capacity` long, of at most `apart` blocks, and short enough for every device of every process to have one.
     """
-    bounds = edges(end)
-    blocks = [(block, span) for block, span in enumerate(zip(bounds[:-1], bounds[1:], strict=True)) if span[0] >= begin]
-    pieces = math.ceil(devices * processes / max(len(blocks), 1))
-    spans = []
-    for block, (first, last) in blocks:
-        length = min(capacity, math.ceil((last - first) / pieces / GRAIN) * GRAIN)
-        spans += [(block, (start, min(start + length, last))) for start in range(first, last, max(length, 1))]
-    own = [spans[i + process * devices :][:devices] for i in range(0, len(spans), devices * processes)]
+    bounds = [edge for edge in edges(end) if edge >= begin]
+    block, spans = edges(end).index(begin), list(itertools.pairwise(bounds))
+    whole = blocks_of_a_share(end, len(spans), capacity, apart, devices * processes)
+    if whole > 1:
+        shares = [Share(block + i, tuple(bounds[i : i + whole + 1])) for i in range(0, len(spans), whole)]
+    else:
+        pieces = math.ceil(devices * processes / len(spans))
+        shares = [Share(block + i, piece) for i, span in enumerate(spans) for piece in _cut(*span, pieces, capacity)]
+    own = [shares[i + process * devices :][:devices] for i in range(0, len(shares), devices * processes)]
     return [call for call in own if call]
+
+
+def blocks_of_a_share(end: int, blocks: int, capacity: int, apart: int, parts: int = 1) -> int:
+    """How many whole blocks one share has of `blocks` of a run of `end`, if there are `parts` to give shares to at once.
+
+    >>> [blocks_of_a_share(end, 32, 65536, 32) for end in (1000, 20_000, 10**6, 10**9)]
+    [1, 8, 2, 1]
+    """
+    if end < SHORTEST_GRAINED:
+        return 1
+    longest = math.ceil(end / BLOCKS) + GRAIN
+    return max(min(apart, math.ceil(blocks / (PARTS * parts)), capacity // longest), 1)
+
+
+def _cut(first: int, last: int, pieces: int, capacity: int) -> list[tuple[int, int]]:
+    """A block in so many pieces or more, each at most `capacity` long."""
+    length = min(capacity, math.ceil((last - first) / pieces / GRAIN) * GRAIN)
+    return [(start, min(start + length, last)) for start in range(first, last, length)]

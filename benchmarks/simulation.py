@@ -109,8 +109,7 @@ def filled_in(empty: Measurement, gradients: np.ndarray) -> Measurement:
     unknown = np.zeros(count)
     for part, spread in measurement.spreads.items():
         distances = squares[:, measurement.coordinates(part)].sum(axis=1)
-        for block, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-            spread.add(block, distances[begin:end], unknown[begin:end])
+        spread.add(0, np.diff(bounds), distances, unknown)
     return measurement
 
 

@@ -22,27 +22,27 @@ from .work import GROUP, PRNGKey, Work, single
 def traceable(arrays: PyTree, static: PyTree, key: PRNGKey, work: Work) -> tuple[Callable, list, tuple]:
     """The program before it is traced, arguments of the shapes that it takes, and where these are placed.
 
-    It takes the leaves of the arrays one by one, the data of the key, the centre, the truth, and the spans' starts and
-    ends. To be used under `jax.enable_x64(True)`."""
+    It takes the leaves of the arrays one by one, the data of the key, the centre, the truth, and for each device the edges of
+    its blocks of replicates. To be used under `jax.enable_x64(True)`."""
     local = functools.partial(_run_chunks, static, work)
     mesh = Mesh(np.array(work.devices), ("replicates",))
     split, whole = PartitionSpec("replicates"), PartitionSpec()
-    specs = (whole, whole, whole, whole, split, split)
+    specs = (whole, whole, whole, whole, split)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
-    zeros, span = np.zeros(work.size, work.dtype), np.zeros(len(work.devices), np.int64)
-    arguments, treedef = jax.tree.flatten((arrays, jax.random.key_data(key), zeros, zeros, span, span))
+    zeros, edges = np.zeros(work.size, work.dtype), np.zeros((len(work.devices), work.apart + 1), np.int64)
+    arguments, treedef = jax.tree.flatten((arrays, jax.random.key_data(key), zeros, zeros, edges))
     kind = jax.random.key_impl(key)
 
     def program(*leaves):
         arrays, data, *others = jax.tree.unflatten(treedef, leaves)
         return sharded(arrays, jax.random.wrap_key_data(data, impl=kind), *others)
 
-    placed = (NamedSharding(mesh, whole),) * (len(arguments) - 2) + (NamedSharding(mesh, split),) * 2
+    placed = (NamedSharding(mesh, whole),) * (len(arguments) - 1) + (NamedSharding(mesh, split),)
     return program, arguments, placed
 
 
-def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
-    """The program of one device: replicates `start[0] <= i < stop[0]`, chunk by chunk.
+def _run_chunks(static, work, arrays, key, centre, truth, edges):
+    """The program of one device: replicates `edges[0, 0] <= i < edges[0, -1]`, chunk by chunk.
 
     Powers are added up in the precision of the estimates over `GROUP` replicates, whether these are a part of a chunk
     or several chunks, and in float64 from there on: rounding is that of a few additions, and wide gradients are not
@@ -50,7 +50,8 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
     """
     estimator, state, problem = eqx.combine(arrays, static)
     chunk, passes = work.chunk, max(GROUP // work.chunk, 1)
-    chunks = (stop[0] - start[0] + chunk - 1) // chunk
+    start, stop = edges[0, 0], edges[0, -1]
+    chunks = (stop - start + chunk - 1) // chunk
     ends = np.cumsum(work.sizes)[:-1]
     centres, truths = jnp.split(centre, ends), jnp.split(truth, ends)
 
@@ -63,8 +64,8 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
 
     def one(i, sums):
         powers, rows = sums
-        indices = start[0] + i * chunk + jnp.arange(chunk)
-        inside = (indices < stop[0])[:, None]
+        indices = start + i * chunk + jnp.arange(chunk)
+        inside = (indices < stop)[:, None]
         leaves = jax.vmap(remaining)(indices.astype(jnp.uint32))
         # By leaf, for a slice of all coordinates would be a copy.
         deviations = [jnp.where(inside, leaf - centre[None], 0) for leaf, centre in zip(leaves, centres, strict=True)]
@@ -73,16 +74,26 @@ def _run_chunks(static, work, arrays, key, centre, truth, start, stop):
         return powers + sums, jax.lax.dynamic_update_slice(rows, scalars.astype(jnp.float32), (i * chunk, 0, 0))
 
     def trip(i, sums):
-        powers, rows = sums
+        first, higher, rows = sums
         zeros = jnp.zeros((work.order, work.groups, work.size), work.dtype)
         last = jnp.minimum((i + 1) * passes, chunks)
         grouped, rows = jax.lax.fori_loop(i * passes, last, one, (zeros, rows))
-        return powers + jnp.sum(grouped.astype(jnp.float64), axis=1), rows
+        grouped = grouped.astype(jnp.float64)
+        begins = start + (i * work.groups + jnp.arange(work.groups)) * (passes * chunk // work.groups)
+        return first + _by_block(grouped[0], begins, edges[0]), higher + jnp.sum(grouped[1:], axis=1), rows
 
-    powers = jnp.zeros((work.order, work.size), jnp.float64)
+    first = jnp.zeros((work.apart, work.size), jnp.float64)
+    higher = jnp.zeros((work.order - 1, work.size), jnp.float64)
     rows = jnp.zeros((work.capacity, len(work.sizes), 3), jnp.float32)
-    powers, rows = jax.lax.fori_loop(0, (chunks + passes - 1) // passes, trip, (powers, rows))
-    return powers[None], rows[None]
+    return [sums[None] for sums in jax.lax.fori_loop(0, (chunks + passes - 1) // passes, trip, (first, higher, rows))]
+
+
+def _by_block(groups: Array, begins: Array, edges: Array) -> Array:
+    """The sums of `[groups, coordinates]` over each block, `[blocks, coordinates]`, by where the groups begin."""
+    if len(edges) == 2:
+        return jnp.sum(groups, axis=0, keepdims=True)
+    own = (edges[:-1, None] <= begins[None]) & (begins[None] < edges[1:, None])
+    return own.astype(groups.dtype) @ groups
 
 
 def _power_sums(deviations: Array, inside: Array, work: Work) -> Array:

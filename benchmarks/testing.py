@@ -158,7 +158,7 @@ def measured(
     truth = _truth(given, shapes, key, replicates, options)
     # What is not finite is reported as such, and not as a warning on the way.
     with np.errstate(invalid="ignore", over="ignore"):
-        return measure(estimator, Unseen(), key, replicates=replicates, truth=truth, **options)
+        return measure(estimator, Unseen(shapes), key, replicates=replicates, truth=truth, **options)
 
 
 def _as_problem(given) -> AbstractProblem | None:
@@ -191,7 +191,7 @@ def _reference(function: Callable, shapes: PyTree, key: jax.Array, replicates: i
     estimator, own = gradient_function(function, key)
     _require_structure("reference", own, shapes)
     zeros = Truth(jax.tree.map(lambda shape: np.zeros(shape.shape), own), "closed form")
-    m = measure(estimator, Unseen(), key, replicates=replicates, truth=zeros, **options)
+    m = measure(estimator, Unseen(own), key, replicates=replicates, truth=zeros, **options)
     return Truth(m.mean, "reference run", unflatten(np.sqrt(m.moments.variance / m.moments.count), own))
 
 

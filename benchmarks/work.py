@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from estimators import AbstractDistribution, AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
-from estimators.base import Grads, Stats, calls
+from estimators import AbstractEnumerable, AbstractEstimator, AbstractStatelessEstimator
+from estimators.base import Stats, calls
 from estimators.objectives import Objective
 
 from .environment import cores
 from .hoisting import dependent
+from .moments import BLOCKS
 from .problems import AbstractProblem
 
 PRNGKey = Key[Array, ""]
@@ -35,6 +36,8 @@ SMALLEST_MEMORY = 2**32
 LARGEST_ACCELERATOR_CHUNK = 2**16
 # Replicates whose powers are added up in the precision of the estimates; the rest of the sum is made in float64.
 GROUP = 32
+# Up to this many coordinates one call adds up all blocks apart; beyond it what that takes would be seen, and blocks fill their calls.
+MOST_APART = 64
 # Beyond this many coordinates the third and fourth powers of each would cost more than the estimates.
 MOST_FOURTH_POWERS = 10_000
 
@@ -71,6 +74,11 @@ class Work(NamedTuple):
         return self.chunk // math.gcd(self.chunk, GROUP)
 
     @property
+    def apart(self) -> int:
+        """Of how many blocks one call adds up the replicates apart."""
+        return apart(self.chunk, self.size)
+
+    @property
     def callers(self) -> int:
         """How many calls of the program are under way at once."""
         return callers(self.devices)
@@ -93,6 +101,17 @@ def capacity(chunk: int) -> int:
     [256, 128, 64]
     """
     return chunk * min(max(CALL // chunk, FEWEST_TRIPS), MOST_TRIPS)
+
+
+def apart(chunk: int, size: int) -> int:
+    """Of how many blocks a call adds up the replicates apart: of all, if gradients are of a small size and no group is astride
+    two blocks.
+
+    >>> apart(512, 10), apart(512, 1000), apart(24, 10)
+    (32, 1, 1)
+    """
+    whole = chunk % GROUP == 0 or GROUP % chunk == 0
+    return BLOCKS if whole and size <= MOST_APART else 1
 
 
 def callers(devices: tuple[jax.Device, ...]) -> int:
@@ -133,7 +152,7 @@ def single(
     """One replicate: a gradient of the problem and the statistics behind it. Raises `ValueError` if the estimate does not have
     the shapes of the distribution's parameters."""
 
-    def estimate(key: PRNGKey, dist: AbstractDistribution, f: Objective) -> tuple[Grads, Stats]:
+    def estimate(key: PRNGKey, dist: PyTree, f: Objective) -> tuple[PyTree, Stats]:
         grads, stats = estimator.estimate(key, state, dist, f)
         found, needed = ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (grads, dist))
         if found != needed:

@@ -33,8 +33,8 @@ def observed(samples: np.ndarray) -> dict:
     centre = samples[:64].mean(axis=0)
     moments, spread = Moments.zero(centre), Spread()
     for block, rows in enumerate(np.array_split(samples - centre, BLOCKS)):
-        moments.add(block, len(rows), np.stack([rows.sum(axis=0), (rows**2).sum(axis=0)]))
-        spread.add(block, (rows**2).sum(axis=1), np.zeros(len(rows)))
+        moments.add(block, [len(rows)], rows.sum(axis=0)[None], (rows**2).sum(axis=0)[None])
+        spread.add(block, [len(rows)], (rows**2).sum(axis=1), np.zeros(len(rows)))
     blocks = block_variances(moments, spread, np.arange(samples.shape[1]))
     q = np.sum((samples - samples.mean(axis=0)) ** 2, axis=1)
     return record(blocks, q.std(ddof=1) / q.mean() / math.sqrt(len(q)))

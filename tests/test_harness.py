@@ -16,6 +16,7 @@ import pytest
 from jax import export
 
 from benchmarks import Expectation, Incompatible, harness, measure, work
+from benchmarks.moments import BLOCKS
 from benchmarks.problems import PROBLEMS
 from benchmarks.random import fenced
 from benchmarks.schedule import calls
@@ -78,6 +79,7 @@ def test_any_chunk_gives_the_same_numbers(problem, key):
 ON_SEVERAL_DEVICES = """
 import jax, json, sys
 from benchmarks import measure
+from benchmarks.moments import BLOCKS
 from benchmarks.problems import PROBLEMS
 from estimators import LeaveOneOut
 m = measure(LeaveOneOut(num_samples=2), PROBLEMS.create("bernoulli-nonseparable"), jax.random.key(3), replicates=1001)
@@ -123,6 +125,40 @@ def test_calls_may_end_in_any_order(problem, key, monkeypatch):
     found = m.summary()
     for name in ("variance", "variance_se", "bias_sq", "bias_sq_se", "mse", "snr", "cosine", "bias_max_z"):
         assert found[name] == expected[name]
+
+
+@pytest.mark.parametrize("chunk", [None, 8])
+def test_blocks_of_one_call_are_those_of_calls_of_their_own(problem, key, monkeypatch, chunk):
+    """Sums of each block and of all, and the largest distances; in less than a third of the calls."""
+    estimator, run, begun = LeaveOneOut(num_samples=2), harness.run, []
+    monkeypatch.setattr(harness, "run", lambda *arguments: (begun.append(1), run(*arguments))[1])
+    together = measure(estimator, problem, key, replicates=10_000, chunk=chunk)
+    few = len(begun), together.work.apart
+    monkeypatch.setattr(work, "MOST_APART", 0)
+    harness.forget_programs()
+    apart = measure(estimator, problem, key, replicates=10_000, chunk=chunk)
+    assert few == (1 + len(calls(0, 10_000, together.work.capacity, 1, apart=BLOCKS)), BLOCKS) and few[0] < BLOCKS / 3
+    assert (len(begun) - few[0], apart.work.apart) == (BLOCKS + 1, 1)
+    harness.forget_programs()
+    for name in ("counts", "first", "higher"):
+        found, expected = (getattr(m.moments, name) for m in (together, apart))
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    found, expected = (m.spreads["distribution"] for m in (together, apart))
+    np.testing.assert_array_equal(np.sort(found.largest), np.sort(expected.largest))
+    for name in ("counts", "squares", "fourths", "cosine", "aligned"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
+
+
+class FirstAlone(ScoreFunction):
+    """The derivative by the first parameter, and no other."""
+
+    def gradient(self, key, dist, f):
+        return jax.tree.map(lambda leaf: leaf[:1], super().gradient(key, dist, f))
+
+
+def test_a_gradient_of_other_shapes_is_refused_in_words(problem, key):
+    with pytest.raises(ValueError, match=r"`FirstAlone` gives a gradient of the shapes \[\(1,\)\] for .* \[\(3,\)\]"):
+        measure(FirstAlone(), problem, key, replicates=100)
 
 
 def test_a_grid_costs_one_compile(key):
@@ -254,8 +290,14 @@ def test_the_program_lowers_for_accelerators(factory, problem, key):
 def test_programs_do_not_grow_with_replicates(problem, key):
     """Memory: the arrays that one call returns are as large for a million replicates as for a thousand."""
     program = harness.compiled(ScoreFunction(), None, problem, fenced(key))
-    spans = [span for count in (10**3, 10**6) for call in calls(0, count, program.capacity, 1) for _, span in call]
-    assert max(end - begin for begin, end in spans) <= program.capacity
+    work = program.work
+    shares = [
+        share
+        for count in (10**3, 10**6)
+        for call in calls(0, count, work.capacity, 1, apart=work.apart)
+        for share in call
+    ]
+    assert max(share.length for share in shares) <= work.capacity
 
 
 def test_only_so_many_programs_are_held(problem, key, monkeypatch):

@@ -13,7 +13,8 @@ def accumulated(samples: np.ndarray, cuts: list[int], centre: np.ndarray, order:
     moments = Moments.zero(centre, order)
     for number, piece in enumerate(np.split(samples, sorted(cuts))):
         deviations = piece - centre
-        moments.add(number % BLOCKS, len(piece), np.stack([np.sum(deviations**r, axis=0) for r in range(1, order + 1)]))
+        first, *higher = (np.sum(deviations**r, axis=0) for r in range(1, order + 1))
+        moments.add(number % BLOCKS, [len(piece)], first[None], np.stack(higher))
     return moments
 
 
@@ -60,7 +61,7 @@ def test_spread_keeps_the_largest(count):
     q = np.random.default_rng(3).exponential(size=count)
     spread = Spread()
     for number, piece in enumerate(np.array_split(q, 7)):
-        spread.add(number, piece, np.sign(piece - 1.0))
+        spread.add(number, [len(piece)], piece, np.sign(piece - 1.0))
     longest = min(int(np.ceil(3 * np.sqrt(count))), LONGEST_TAIL) + 1
     np.testing.assert_array_equal(np.sort(spread.tail), np.sort(q)[-longest:])
     np.testing.assert_allclose([spread.squares.sum(), spread.fourths], [q.sum(), np.sum(q**2)])

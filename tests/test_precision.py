@@ -1,5 +1,6 @@
 """A run that stops at a precision has the numbers of a run of that length, says how precise it is, and covers as it claims."""
 
+import itertools
 import json
 import math
 
@@ -119,17 +120,21 @@ def test_looks_double_and_use_the_budget(budget):
 
 @pytest.mark.parametrize("begin, end, capacity", [(0, 1000, 10**6), (0, 20_000, 256), (10_016, 20_032, 512)])
 @pytest.mark.parametrize("devices, processes", [(1, 1), (4, 1), (2, 3), (1, 100)])
-def test_processes_share_the_calls(begin, end, capacity, devices, processes):
-    """Every replicate is in one span of one process, in the block that it belongs to, and no process has a call more."""
-    shares = [calls(begin, end, capacity, devices, process, processes) for process in range(processes)]
-    spans = sorted((span, block) for share in shares for call in share for block, span in call)
-    assert spans[0][0][0] == begin and spans[-1][0][1] == end
-    assert all(a[0][1] == b[0][0] for a, b in zip(spans, spans[1:], strict=False))
+@pytest.mark.parametrize("apart", [1, BLOCKS])
+def test_processes_share_the_calls(begin, end, capacity, devices, processes, apart):
+    """Every replicate is in one share of one process, in the block that it belongs to, and no process has a call more."""
+    each = [calls(begin, end, capacity, devices, process, processes, apart) for process in range(processes)]
+    shares = sorted((share for own in each for call in own for share in call), key=lambda share: share.edges)
+    assert shares[0].edges[0] == begin and shares[-1].edges[-1] == end
+    assert all(a.edges[-1] == b.edges[0] for a, b in zip(shares, shares[1:], strict=False))
     bounds = edges(end)
-    assert all(bounds[block] <= first < last <= bounds[block + 1] for (first, last), block in spans)
-    assert max(last - first for (first, last), _ in spans) <= capacity
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert all(len(call) <= devices for share in shares for call in share)
+    for block, spans in ((share.block, itertools.pairwise(share.edges)) for share in shares):
+        assert all(
+            bounds[number] <= first < last <= bounds[number + 1] for number, (first, last) in enumerate(spans, block)
+        )
+    assert max(share.length for share in shares) <= capacity and max(len(share.edges) for share in shares) <= apart + 1
+    assert max(map(len, each)) - min(map(len, each)) <= 1
+    assert all(len(call) <= devices for own in each for call in own)
 
 
 @pytest.mark.parametrize(

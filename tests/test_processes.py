@@ -157,8 +157,9 @@ def test_merged_totals_are_those_of_all_replicates(longest, as_processes):
     def totals(samples) -> Totals:
         moments, spread = Moments.zero(np.zeros(2), 4), Spread(longest)
         for block, piece in enumerate(np.array_split(samples, 5)):
-            moments.add(block, len(piece), np.stack([np.sum(piece**power, axis=0) for power in range(1, 5)]))
-            spread.add(block, np.sum(piece**2, axis=1), piece[:, 0] - 1)
+            first, *higher = (np.sum(piece**power, axis=0) for power in range(1, 5))
+            moments.add(block, [len(piece)], first[None], np.stack(higher))
+            spread.add(block, [len(piece)], np.sum(piece**2, axis=1), piece[:, 0] - 1)
         return Totals(moments, {"part": spread})
 
     everything = [totals(share) for share in shares]

@@ -160,7 +160,7 @@ def test_both_error_rates_are_kept(key):
     power is not given away either: a right one with half the replicates is called underpowered."""
     function = lambda k: jax.random.laplace(k, (3,))  # noqa: E731
     false_alarm, missed, detects = 0.05, 0.1, 0.2
-    right = simulation.Subject(GradientFunction(function), Unseen(), Truth(np.zeros(3), "closed form"))
+    right = simulation.Subject(GradientFunction(function), Unseen(np.zeros(3)), Truth(np.zeros(3), "closed form"))
     (first,) = simulation.runs(right, 0, ("power",), 1, 2_000)
     replicates = int(np.ceil(1.1 * offsets(first).needed(detects, false_alarm, missed).max()))
     found = list(simulation.runs(right, 0, ("right",), 600, replicates))
@@ -181,7 +181,9 @@ def test_variances_below_their_bounds_fail_as_rarely_as_is_claimed(key):
     """The trace of three Laplace variables is 6. At the bound, an excess is found in 5 % of all runs at most, and a variance
     is passed as below it in 5 % at most; a count above its limit happens once in a million seeds."""
     subject = simulation.Subject(
-        GradientFunction(lambda k: jax.random.laplace(k, (3,))), Unseen(), Truth(np.zeros(3), "closed form")
+        GradientFunction(lambda k: jax.random.laplace(k, (3,))),
+        Unseen(np.zeros(3)),
+        Truth(np.zeros(3), "closed form"),
     )
     found = list(simulation.runs(subject, 1, ("bound",), 600, 2_000))
     limits = [variance_limits(m, 6.0, 0.05, 0.05) for m in found]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import Expectation, harness, measure, traced, work
+from benchmarks import Expectation, harness, measure, traced
 from benchmarks.problems import PROBLEMS
 from estimators import REBAR, AbstractObjective, AbstractStatelessEstimator, Bernoulli, LeaveOneOut, ScoreFunction
 
@@ -36,7 +36,7 @@ def test_the_second_run_traces_nothing_and_has_the_same_numbers(estimator, folde
     problem = PROBLEMS.create("bernoulli-nonseparable")
     first, files = again(folder, estimator, problem, monkeypatch)
     assert files == (1 if isinstance(estimator, LeaveOneOut) else 2)
-    monkeypatch.setattr(work, "is_deterministic", lambda *arguments: pytest.fail("traced"))
+    monkeypatch.setattr(harness, "is_deterministic", lambda *arguments: pytest.fail("traced"))
     monkeypatch.setattr(harness, "traceable", _only_arguments(harness.traceable))
     second, same = again(folder, estimator, problem, monkeypatch)
     assert same == files

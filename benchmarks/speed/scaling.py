@@ -36,7 +36,8 @@ def one() -> dict:
     program = harness.compiled(task.estimator, None, task.problem, fenced(jax.random.key(0)))
     merge, sums = merging(task, program)
     empty = take_turns({"call": (whole(task, program, trips=1), 1)}, rounds=9)["call"]
-    sizes = program.work.order * program.work.size * 8 + program.capacity * len(program.work.sizes) * 3 * 4
+    powers = (program.work.apart + program.work.order - 1) * program.work.size
+    sizes = powers * 8 + program.capacity * len(program.work.sizes) * 3 * 4
     return {
         "devices": devices,
         "rate": rates["suite"]["rate"],
@@ -55,13 +56,14 @@ def merging(task, program) -> tuple[float, int]:
 
     from ..accumulation import Cell
     from ..random import fenced
+    from ..schedule import Share
     from .clock import take_turns
 
     arrays, _ = eqx.partition((task.estimator, None, task.problem), eqx.is_array)
     cell = Cell(program, arrays, task.problem, fenced(jax.random.key(0)), task.problem.truth())
-    capacity = program.capacity
-    result, totals = cell.run([(0, capacity)])[0], cell.nothing(capacity)
-    rate = take_turns({"merge": (lambda seed: cell.add(totals, 0, capacity, result), 1)}, rounds=19)["merge"]["rate"]
+    share = Share(0, (0, program.capacity))
+    result, totals = cell.run([share.edges])[0], cell.nothing(share.length)
+    rate = take_turns({"merge": (lambda seed: cell.add(totals, share, result), 1)}, rounds=19)["merge"]["rate"]
     moments, spreads = totals.moments, totals.spreads.values()
     kept = [moments.counts, moments.first, moments.higher, *(part.squares for part in spreads)]
     return 1 / rate, sum(array.nbytes for array in kept)
