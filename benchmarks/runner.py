@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,9 +108,15 @@ def run_cell(
     except Incompatible as error:
         return refused("incompatible", str(error))
     except Exception as error:  # One broken estimator must not take the rest of a long run with it.
+        reason = f"{type(error).__name__}: {_first_line(error)}"
         if len(among) > 1:
+            # Said, since all that shares a program is compiled one by one from here on.
+            warnings.warn(
+                f"{cell.estimator} on {cell.problem} is tried by itself, for it failed with {len(among) - 1} others: {reason}",
+                stacklevel=2,
+            )
             return run_cell(cell, plan, progress)
-        return refused("failed", f"{type(error).__name__}: {_first_line(error)}")
+        return refused("failed", reason)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((measurement.mean, measurement.variance))):
         return refused("failed", "Some replicates were not finite, so that there are no moments.")
     return [make_record(**common, **measurement.summary(part), status="ok") for part in measurement.parts]

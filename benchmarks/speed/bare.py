@@ -1,9 +1,10 @@
 """The same arithmetic as the tasks, each as a streaming loop written by hand: what the harness is to come near to.
 
 A loop of a traced number of trips, on each core; a trip draws a chunk of replicates from `fold_in(key, chunk)`, forms their
-gradients as closed expressions, and adds their sums and sums of squares to float64 accumulators. No estimator, no problem, no automatic
-differentiation, no third and fourth powers, no scalars of each replicate. The random bits, the inverse error function and the sine
-are the suite's own, for they cost the same for everybody.
+gradients as closed expressions, and adds sums of them to float64 accumulators. No estimator, no problem, no automatic
+differentiation, no key of its own for each replicate. The sums are those of the first and second powers, which are all that a mean and a
+variance need, or those that the suite's intervals rest on as well: four powers, and three scalars of each replicate. The random bits, the
+inverse error function and the sine are the suite's own, for they cost the same for everybody.
 """
 
 import functools
@@ -18,31 +19,49 @@ from estimators.elementary import cos, erfinv, sin, sum_of_softplus
 
 from ..environment import cores
 from ..random import fenced
+from ..work import MOST_FOURTH_POWERS
 
 Gradients = Callable[[jax.Array, tuple], jax.Array]
+# Of so many replicates the scalars are kept at a time: as many as the suite returns from one call.
+KEPT = 2**16
 
 
-def moments(gradients: Gradients, arrays: tuple, replicates: int, chunk: int) -> Callable[[int], np.ndarray]:
-    """A function of the seed that returns mean and variance of `gradients(key, arrays)`, `[chunk, coordinates]` to a call."""
+def moments(
+    gradients: Gradients, arrays: tuple, replicates: int, chunk: int, complete: bool = False
+) -> Callable[[int], np.ndarray]:
+    """A function of the seed that returns mean and variance of `gradients(key, arrays)`, `[chunk, coordinates]` to a call; if
+    `complete`, all sums are formed that the suite forms of such gradients."""
     callers = cores()
     trips = -(-replicates // (chunk * callers))
     size = jax.eval_shape(gradients, jax.random.key(0), arrays).shape[1]
+    order = 4 if complete and size <= MOST_FOURTH_POWERS else 2
+    slots = max(KEPT // chunk, 1)
 
     @jax.jit
-    def program(key, arrays, first, trips):
+    def program(key, arrays, first, trips, centre):
         def trip(i, sums):
+            powers, rows = sums
             g = gradients(jax.random.fold_in(key, first + i), arrays)
-            return sums + jnp.stack([jnp.sum(g, axis=0), jnp.sum(g * g, axis=0)]).astype(jnp.float64)
+            d = g - centre[None] if complete else g
+            square = d * d
+            of_power = (d, square, square * d, square * square)[:order]
+            powers = powers + jnp.stack([jnp.sum(power, axis=0) for power in of_power]).astype(jnp.float64)
+            if complete:
+                scalars = jnp.stack([jnp.sum(square, axis=1), jnp.sum(g * g, axis=1), g @ centre], axis=1)
+                rows = jax.lax.dynamic_update_slice(rows, scalars, (i % slots * chunk, 0))
+            return powers, rows
 
-        return jax.lax.fori_loop(0, trips, trip, jnp.zeros((2, size), jnp.float64))
+        start = jnp.zeros((order, size), jnp.float64), jnp.zeros((slots * chunk, 3), jnp.float32)
+        return jax.lax.fori_loop(0, trips, trip, start)
 
     def sums(seed: int, caller: int) -> np.ndarray:
+        numbers = np.int64(caller * trips), np.int64(trips), np.zeros(size, np.float32)
         with jax.enable_x64(True):
-            return np.asarray(program(fenced(jax.random.key(seed)), arrays, np.int64(caller * trips), np.int64(trips)))
+            return np.asarray(program(fenced(jax.random.key(seed)), arrays, *numbers)[0])
 
     def run(seed: int) -> np.ndarray:
         with ThreadPoolExecutor(callers) as threads:
-            first, second = sum(threads.map(functools.partial(sums, seed), range(callers)))
+            first, second, *_ = sum(threads.map(functools.partial(sums, seed), range(callers)))
         count = trips * chunk * callers
         mean = first / count
         return np.stack([mean, (second - count * mean**2) / (count - 1)])

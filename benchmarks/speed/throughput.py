@@ -22,7 +22,8 @@ def jobs(task: Task) -> dict[str, tuple[Job, int]]:
     found = {"naive": (naive.moments(task.loss, task.parameters, few), few)}
     for batch in task.batches:
         found[f"naive, batch {batch}"] = naive.moments(task.loss, task.parameters, few, batch), few
-    found["by hand"] = bare.moments(task.gradients(task.chunk), task.arrays, many, task.chunk), many
+    for name, complete in (("by hand", False), ("by hand, all sums", True)):
+        found[name] = bare.moments(task.gradients(task.chunk), task.arrays, many, task.chunk, complete), many
     found["suite"] = suite(task), many
     return found | rival.jobs(task)
 
