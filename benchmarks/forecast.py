@@ -4,8 +4,8 @@ Each distinct program is lowered, and its instructions, operations and bytes are
 measured constants make seconds and bytes of these:
 
     compile  =  a  +  b * instructions of all estimators that share it                     once for each program
-    run      =  c  +  calls * (d + e * coordinates)  +  replicates * (f * flops + g * transcendentals + h * bytes)
-    memory   =  process  +  i * programs  +  calls at once * (j * bytes of a chunk  +  bytes returned)  +  sums of the moments
+    run      =  c  +  calls * (d + e * coordinates)  +  replicates * (f * flops + g * transcendentals + h * bytes + i * words)
+    memory   =  process  +  j * programs  +  calls at once * (k * bytes of a chunk  +  bytes returned)  +  sums of the moments
 
 The last line is of the largest cell.
 
@@ -36,7 +36,7 @@ WARM_UP_BATCH = 32
 # The terms of the linear models of seconds.
 MODELS = {
     "compile": ("program", "instructions"),
-    "run": ("cell", "calls", "coordinates", "flops", "transcendentals", "bytes"),
+    "run": ("cell", "calls", "coordinates", "flops", "transcendentals", "bytes", "words"),
 }
 
 

@@ -1,9 +1,9 @@
 """Lowering: what there is to know of a cell's program before it is compiled.
 
 One replicate is traced and lowered, which takes a twentieth of a second and compiles nothing; XLA then says how many floating-point
-operations, transcendental functions and bytes it has, and its text how many instructions. That is not the program that will run, which
-has a loop over chunks, random bits of its own making and the sums of the moments; but what these add is the same for all programs, or
-grows with what is counted, and the constants of `forecast` are measured with it.
+operations, transcendental functions and bytes it has, its text how many instructions, and its equations how many random words. That is
+not the program that will run, which has a loop over chunks, random bits of its own making and the sums of the moments; but what these add
+is the same for all programs, or grows with what is counted, and the constants of `forecast` are measured with it.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from estimators import ESTIMATORS
 
@@ -23,13 +24,14 @@ from .work import apart, capacity, is_arraylike, kind, single, state_shape, work
 
 
 class Program(NamedTuple):
-    """What lowering tells of a program: of one replicate, `instructions` in its text, `flops`, `transcendentals` and `bytes`; its
-    `coordinates` and `leaves`, and how many replicates make a `chunk`; whether it is `deterministic`."""
+    """What lowering tells of a program: of one replicate, `instructions` in its text, `flops`, `transcendentals`, `bytes` and random
+    `words`; its `coordinates` and `leaves`, and how many replicates make a `chunk`; whether it is `deterministic`."""
 
     instructions: float
     flops: float
     transcendentals: float
     bytes: float
+    words: float
     coordinates: int
     leaves: int
     chunk: int
@@ -47,7 +49,7 @@ class Program(NamedTuple):
         length = math.ceil(count / blocks) * whole
         calls = math.ceil(blocks / whole) * math.ceil(length / room)
         computed = math.ceil(blocks / whole) * math.ceil(length / self.chunk) * self.chunk
-        costs = np.array([self.flops, self.transcendentals, self.bytes])
+        costs = np.array([self.flops, self.transcendentals, self.bytes, self.words])
         return np.array([1.0, calls, calls * self.coordinates, *(computed * costs)])
 
     def returned_bytes(self) -> int:
@@ -93,8 +95,20 @@ def lowered(cell: Cell) -> list[Program]:
     return [Program(*_counts(function, arrays), **shared) for function in functions]
 
 
-def _counts(function, arrays) -> tuple[float, float, float, float]:
-    program = jax.jit(function).lower(arrays, jax.random.key(0))
+def _counts(function, arrays) -> tuple[float, float, float, float, float]:
+    traced = jax.jit(function).trace(arrays, jax.random.key(0))
+    program = traced.lower()
     analysis = program.cost_analysis() or {}
     costs = (float(analysis.get(name, 0.0)) for name in ("flops", "transcendentals", "bytes accessed"))
-    return float(program.as_text().count(" = ")), *costs
+    return float(program.as_text().count(" = ")), *costs, float(_words(traced.jaxpr.jaxpr))
+
+
+def _words(jaxpr: Jaxpr) -> int:
+    """How many random words are drawn, in a loop of a known length as often as it runs, and of branches in all."""
+    count = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "random_bits":
+            count += equation.outvars[0].aval.size
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        count += times * sum(map(_words, jaxprs_in_params(equation.params)))
+    return count
