@@ -242,7 +242,7 @@ def log_axis(axes: Axes, values: pd.DataFrame | pd.Series, which: str = "x") -> 
         axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(_tick))
     elif high / low < 30:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.set_major_formatter(FuncFormatter(_tick))
     axis.set_minor_formatter(NullFormatter())
 

@@ -192,7 +192,8 @@ def summary_lines(records: Iterable[Record]) -> list[str]:
         for gap in frame[frame["status"] == "failed"].itertuples()
     ]
     number = int((frame["status"] == "incompatible").sum())
-    closing = [f"{number} pairs of estimator and problem are incompatible."] if number else []
+    pairs = f"{number:,} pairs of estimator and problem are" if number > 1 else "1 pair of estimator and problem is"
+    closing = [f"{pairs} incompatible."] if number else []
     closing += [f"Not shown: {left_out}; `scorepath report` has them."] if left_out else []
     return [*(_aligned(rows[:MOST_ROWS]) if len(shown) else [NOTHING]), *failed, *closing]
 
