@@ -9,7 +9,6 @@ function of the argument that reads their results.
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, PyTree
@@ -92,33 +91,19 @@ def _interpret(
 
 
 def _choose(branches: tuple, inputs: list, place: tuple[int, ...], computed: dict, otherwise: Callable) -> list:
-    """The outputs of the branch that is chosen by the first of the inputs, which is known: of each branch that which does not
-    depend on the argument is computed now, if it is the one."""
+    """The outputs of the branch that is chosen by the first of the inputs, which is known. What does not depend on the argument is
+    computed now for every branch: most have it in common, and it is the work of one replicate."""
     chosen, *operands = inputs
-    if otherwise is _defer:
-        for number, branch in enumerate(branches):
-            computed.update(_guarded(chosen == number, branch, operands, (*place, number)))
-        return [_UNKNOWN] * len(branches[0].jaxpr.outvars)
     paths = [(*place, number) for number in range(len(branches))]
+    if otherwise is _defer:
+        for branch, path in zip(branches, paths, strict=True):
+            _interpret(branch, operands, path, computed, _defer)
+        return [_UNKNOWN] * len(branches[0].jaxpr.outvars)
     own = [
         lambda *operands, branch=branch, path=path: _interpret(branch, list(operands), path, computed, otherwise)
         for branch, path in zip(branches, paths, strict=True)
     ]
     return jax.lax.switch(chosen, own, *operands)
-
-
-def _guarded(wanted: Array, branch: ClosedJaxpr, operands: list, path: tuple[int, ...]) -> dict:
-    """What is computed now of a branch that is wanted; zeros if it is not."""
-    known = [operand for operand in operands if operand is not _UNKNOWN]
-
-    def compute(known: list) -> dict:
-        given, computed = iter(known), {}
-        arguments = [_UNKNOWN if operand is _UNKNOWN else next(given) for operand in operands]
-        _interpret(branch, arguments, path, computed, _defer)
-        return computed
-
-    shapes = jax.eval_shape(compute, known)
-    return jax.lax.cond(wanted, compute, lambda known: jax.tree.map(jnp.zeros_like, shapes), known)
 
 
 def _defer(jaxpr: Jaxpr, equation, inputs: list) -> list:

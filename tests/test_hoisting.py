@@ -81,18 +81,11 @@ def test_effects_stay():
 
 
 @pytest.mark.parametrize("chosen", [0, 1])
-def test_of_branches_only_the_one_that_is_chosen_is_computed(chosen):
-    """What a branch reads of nothing but constants is computed before, if the branch is the one, and the choice is left."""
-    fired = []
-
-    def noted(name, w):
-        return jax.pure_callback(lambda w: fired.append(name) or w, w, w)
+def test_the_constants_of_branches_are_computed_before_and_the_choice_is_left(chosen):
+    """Those of all branches, so that XLA sees what they have in common."""
 
     def program(chosen, xs):
-        branches = [
-            lambda x: x * jnp.sum(jnp.tanh(noted(0, WEIGHTS))),
-            lambda x: x + jnp.sum(jnp.exp(noted(1, WEIGHTS))),
-        ]
+        branches = [lambda x: x * jnp.sum(jnp.tanh(WEIGHTS)), lambda x: x + jnp.sum(jnp.exp(WEIGHTS))]
         remaining = hoisted(lambda x: jax.lax.switch(chosen, branches, x), xs[0])
         left.update(primitives(remaining, xs[0]))
         return jax.vmap(remaining)(xs)
@@ -101,5 +94,4 @@ def test_of_branches_only_the_one_that_is_chosen_is_computed(chosen):
     found = jax.jit(program)(jnp.int32(chosen), xs)
     expected = (xs * jnp.sum(jnp.tanh(WEIGHTS)), xs + jnp.sum(jnp.exp(WEIGHTS)))[chosen]
     np.testing.assert_allclose(found, expected, rtol=1e-14)
-    assert "cond" in left and not {"tanh", "exp", "pure_callback"} & left
-    assert fired == [chosen]
+    assert "cond" in left and not {"tanh", "exp"} & left
