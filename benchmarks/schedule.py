@@ -18,7 +18,6 @@ SHORTEST_GRAINED = 4 * GRAIN * BLOCKS
 # Replicates whose mean is the centre of the power sums and of the squared distances. The spread of the latter is taken for
 # that of distances from the mean, so the centre has to be much nearer to the mean than skewness times a deviation.
 PILOT = 4096
-
 # Calls that add up several blocks apart are at least so many to a device: several cores are to have some, and none the last for long.
 PARTS = 4
 

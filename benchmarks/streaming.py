@@ -93,7 +93,7 @@ def _by_block(groups: Array, begins: Array, edges: Array) -> Array:
     if len(edges) == 2:
         return jnp.sum(groups, axis=0, keepdims=True)
     own = (edges[:-1, None] <= begins[None]) & (begins[None] < edges[1:, None])
-    return own.astype(groups.dtype) @ groups
+    return jnp.dot(own.astype(groups.dtype), groups, precision=jax.lax.Precision.HIGHEST)
 
 
 def _power_sums(deviations: Array, inside: Array, work: Work) -> Array:
