@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.hoisting import hoisted
+from benchmarks.hoisting import dependent, hoisted
 
 WEIGHTS = jnp.arange(1.0, 4.0)
 
@@ -95,3 +95,17 @@ def test_the_constants_of_branches_are_computed_before_and_the_choice_is_left(ch
     expected = (xs * jnp.sum(jnp.tanh(WEIGHTS)), xs + jnp.sum(jnp.exp(WEIGHTS)))[chosen]
     np.testing.assert_allclose(found, expected, rtol=1e-14)
     assert "cond" in left and not {"tanh", "exp"} & left
+
+
+def test_which_outputs_depend_on_which_inputs():
+    """Through calls and branches each by itself; all that a choice gives depends on what is chosen by."""
+
+    def function(x, y, chosen):
+        first, second = jax.jit(lambda x, y: (x, y))(x, y)
+        third, fourth = jax.lax.cond(chosen > 0, lambda y: (y, 1.0), lambda y: (2 * y, 2.0), y)
+        return first, second, third, fourth
+
+    jaxpr = jax.make_jaxpr(function)(1.0, 2.0, 0).jaxpr
+    assert dependent(jaxpr, [True, False, False]) == [True, False, False, False]
+    assert dependent(jaxpr, [False, True, False]) == [False, True, True, False]
+    assert dependent(jaxpr, [False, False, True]) == [False, False, True, True]
